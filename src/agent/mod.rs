@@ -1,0 +1,39 @@
+//! The second process: evidence.
+//!
+//! Runs as the main process's user (the attach protocol asks for the same uid
+//! and gid), started by the supervisor as a fork of itself, so that it shares
+//! the plan and needs neither a file to exec nor a configuration to read
+//! again. It may crash, hang or be killed: nothing of the service depends on
+//! it. Owns the order of capture; knows the JVM, bundles and the store.
+
+mod capture;
+mod event;
+mod preflight;
+mod service;
+mod warm;
+
+pub use capture::{capture_heap, capture_threads};
+pub use preflight::preflight;
+
+use crate::plan::Plan;
+use std::os::fd::OwnedFd;
+use tracing::error;
+
+/// Runs until the supervisor says so, or is gone. The role's exit code.
+pub fn run(plan: &Plan, link: OwnedFd) -> u8 {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(service::serve(plan, link)),
+        Err(error) => {
+            error!("the agent cannot start: {error}");
+            crate::exit::KERNEL
+        }
+    }
+}
+
+/// One thread, as for every role and verb that waits for the network or a JVM.
+///
+/// # Errors
+/// The kernel gives no epoll descriptor.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

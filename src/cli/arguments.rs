@@ -1,0 +1,176 @@
+//! What can be said on the command line.
+
+use crate::config::{Format, Level};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("BOOKEND_COMMIT"),
+    ", ",
+    env!("BOOKEND_TARGET"),
+    ")"
+);
+
+const EXIT_CODES: &str = "\
+Exit codes of `run`:
+  the main process's own code, or 128 + the signal it died of
+  126  a command cannot be run        240  command line or configuration is wrong
+  127  a command was not found        241  preflight failed
+  a failed hook's own code            242  a hook timed out
+                                      243  the kernel refused what bookend needs
+                                      244  a fault of bookend itself";
+
+/// The ENTRYPOINT of JVM containers: ordered hooks before the service,
+/// supervision as PID 1, evidence and a clean stop after it.
+#[derive(Debug, Parser)]
+#[command(name = "bookend", version = VERSION, max_term_width = 100, disable_help_subcommand = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run hooks, then COMMAND as the container's main process
+    Run(Run),
+    /// Validate a configuration; show every value and where it comes from
+    Check(Check),
+    /// Take a thread dump or a heap dump of a running JVM
+    #[cfg(feature = "agent")]
+    Dump(Dump),
+    /// Send a running JVM any diagnostic command, without a JDK
+    #[cfg(feature = "agent")]
+    Jcmd(Jcmd),
+    /// Ask whether a port accepts connections: for HEALTHCHECK and exec probes
+    #[cfg(feature = "agent")]
+    Healthcheck(Healthcheck),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub(super) source: Source,
+    /// Form of log lines: human, json, auto (json unless on a terminal)
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub(super) log_format: Option<Format>,
+    /// Least important line that is logged: error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    pub(super) log_level: Option<Level>,
+    /// The main process; wins over `main.command`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+/// Where configuration comes from.
+#[derive(Debug, Args)]
+pub(super) struct Source {
+    /// Configuration file [default: /etc/bookend.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Set one key over file and environment, e.g. --set stop.grace=45s
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes:\n  0    the configuration is good\n  240  it is not; every error is shown in its place"
+)]
+pub(super) struct Check {
+    /// The file to check [default: what `run` would read]
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) source: Source,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bookend dump threads\n  bookend dump heap --pid 7 --to /tmp\n\nExit codes: 0 the dump is whole, 1 it is not"
+)]
+pub(super) struct Dump {
+    /// What to take
+    #[arg(value_enum)]
+    pub(super) artifact: DumpArtifact,
+    /// The JVM's process id [default: the only JVM there is]
+    #[arg(long, value_name = "N")]
+    pub(super) pid: Option<i32>,
+    /// The folder to write to; `-` prints threads to standard output
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(super) to: PathBuf,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum DumpArtifact {
+    Threads,
+    Heap,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bookend jcmd 7 help\n  bookend jcmd 7 GC.class_histogram -all\n  bookend jcmd 7 Thread.print -l\n\nExit codes: 0 the JVM answered, 1 it did not, or does not know the command"
+)]
+pub(super) struct Jcmd {
+    /// The JVM's process id
+    #[arg(value_name = "PID")]
+    pub(super) pid: i32,
+    /// The diagnostic command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(super) command: Vec<String>,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  HEALTHCHECK CMD [\"/bookend\", \"healthcheck\", \"tcp://127.0.0.1:8080\"]\n\nExit codes: 0 healthy, 1 unhealthy"
+)]
+pub(super) struct Healthcheck {
+    /// What must accept a connection
+    #[arg(value_name = "tcp://HOST:PORT", value_parser = crate::config::Reachable::parse)]
+    pub(super) address: crate::config::Reachable,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub(super) timeout: std::time::Duration,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "human" => Ok(Format::Human),
+        "json" => Ok(Format::Json),
+        "auto" => Ok(Format::Auto),
+        _ => Err("write human, json or auto".to_owned()),
+    }
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    match text {
+        "error" => Ok(Level::Error),
+        "warn" => Ok(Level::Warn),
+        "info" => Ok(Level::Info),
+        "debug" => Ok(Level::Debug),
+        _ => Err("write error, warn, info or debug".to_owned()),
+    }
+}
+
+#[cfg(feature = "agent")]
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::units::parse_duration(text)
+}

@@ -1,0 +1,60 @@
+//! The command line: one thin file a verb.
+//!
+//! Owns what is printed on standard output and the choice of role; nothing
+//! imports it.
+
+mod arguments;
+mod check;
+#[cfg(feature = "agent")]
+mod client;
+#[cfg(feature = "agent")]
+mod dump;
+#[cfg(feature = "agent")]
+mod healthcheck;
+#[cfg(feature = "agent")]
+mod jcmd;
+mod output;
+mod run;
+
+use crate::exit;
+use crate::sys::signals::Inherited;
+use arguments::{Arguments, Verb};
+use clap::Parser;
+use std::ffi::OsString;
+
+/// Parses, chooses the role, and returns the process's exit code.
+pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
+    // The one reading of the environment: from here on it is a value.
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let parsed = match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return explain(&error),
+    };
+    if let Verb::Run(run) = parsed.verb {
+        return run::run(inherited, environment, run);
+    }
+    // A client verb is an ordinary program: Ctrl-C ends it, a closed pipe too.
+    inherited.restore();
+    match parsed.verb {
+        Verb::Run(_) => exit::INTERNAL,
+        Verb::Check(check) => check::check(environment, &check),
+        #[cfg(feature = "agent")]
+        Verb::Dump(dump) => dump::dump(&dump),
+        #[cfg(feature = "agent")]
+        Verb::Jcmd(jcmd) => jcmd::jcmd(&jcmd),
+        #[cfg(feature = "agent")]
+        Verb::Healthcheck(healthcheck) => healthcheck::healthcheck(&healthcheck),
+    }
+}
+
+/// Help and version are answers; everything else is a wrong command line.
+fn explain(error: &clap::Error) -> u8 {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        output::complain(&text);
+        exit::CONFIGURATION
+    } else {
+        output::say(&text);
+        exit::SUCCESS
+    }
+}

@@ -1,0 +1,29 @@
+//! What the user wrote: file, environment and flags, read into typed sections
+//! that remember where each value came from.
+//!
+//! Layers, lowest first: defaults < `bookend.toml` < `BOOKEND_SECTION__KEY`
+//! variables < `--set section.key=value`. Every error of every layer is
+//! collected, with its place, before anything is refused. Owns syntax and the
+//! meaning of single values; rules that need two values, or facts of this
+//! machine, are [`crate::plan`]'s. Does no I/O but reading its file.
+
+mod condition;
+mod diagnostics;
+mod document;
+mod journal;
+mod layers;
+mod reader;
+mod sections;
+mod values;
+
+pub use condition::{Condition, Test};
+pub use diagnostics::{Diagnostic, Diagnostics, Place, SourceId};
+pub use journal::Entry;
+pub use layers::{Inputs, load};
+pub use sections::{Config, Hook, Log, Main, OnFailure, Preflight, Rule, Service, Stage, Stop, Store};
+pub use values::{Artifact, Format, Level, Reachable, Setting, StoreUrl, Trigger};
+
+/// Where the configuration lives unless `--config` or `BOOKEND_CONFIG` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/bookend.toml";
+/// The prefix of configuration variables.
+pub const VARIABLE_PREFIX: &str = "BOOKEND_";

@@ -1,0 +1,279 @@
+//! The sections of `bookend.toml`, with every key and its default.
+
+use super::condition::Condition;
+use super::diagnostics::Place;
+use super::reader::{Context, Reader};
+use super::values::{Artifact, Format, Level, Reachable, Setting, StoreUrl, Trigger};
+use crate::units::Signal;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that was written, by section. `Option` means that the default
+/// depends on facts or on other keys, so that the plan decides it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Some layer had something to say. Without any, bookend is a plain init
+    /// and logs nothing but trouble.
+    pub is_written: bool,
+    pub service: Service,
+    pub main: Main,
+    pub stop: Stop,
+    pub preflight: Preflight,
+    pub hooks: Vec<Hook>,
+    pub rules: Vec<Rule>,
+    pub store: Store,
+    pub log: Log,
+}
+
+/// `[service]`
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub name: Option<Setting<String>>,
+}
+
+/// `[main]`
+#[derive(Clone, Debug)]
+pub struct Main {
+    pub command: Option<Setting<Vec<String>>>,
+    pub user: Option<Setting<String>>,
+    pub workdir: Option<Setting<PathBuf>>,
+    pub env: Setting<BTreeMap<String, String>>,
+    pub stop_signal: Option<Setting<Signal>>,
+    pub reserve: Option<Setting<Duration>>,
+}
+
+/// `[stop]`
+#[derive(Clone, Debug)]
+pub struct Stop {
+    pub grace: Option<Setting<Duration>>,
+    pub margin: Option<Setting<Duration>>,
+    pub signals: Setting<Vec<Signal>>,
+}
+
+/// `[preflight]`
+#[derive(Clone, Debug)]
+pub struct Preflight {
+    pub files: Setting<Vec<PathBuf>>,
+    pub env: Setting<Vec<String>>,
+    pub writable: Setting<Vec<PathBuf>>,
+    pub reachable: Setting<Vec<Reachable>>,
+    pub timeout: Setting<Duration>,
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    PreStart,
+    PostStop,
+}
+
+/// What a hook that failed for good means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The container ends with the hook's code; the main process is not started.
+    Abort,
+    /// It is logged, and the next step follows.
+    Continue,
+}
+
+/// `[[hook]]`
+#[derive(Clone, Debug)]
+pub struct Hook {
+    pub place: Place,
+    pub name: Setting<String>,
+    pub command: Setting<Vec<String>>,
+    pub stage: Setting<Stage>,
+    pub user: Option<Setting<String>>,
+    pub workdir: Option<Setting<PathBuf>>,
+    pub env: Setting<BTreeMap<String, String>>,
+    pub timeout: Setting<Duration>,
+    pub grace: Setting<Duration>,
+    pub retries: Setting<u32>,
+    pub backoff: Setting<Duration>,
+    pub on_failure: Setting<OnFailure>,
+    pub when: Option<Setting<Condition>>,
+    pub exports: Setting<bool>,
+}
+
+/// `[[rule]]`
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub place: Place,
+    pub name: Setting<String>,
+    pub on: Setting<Trigger>,
+    pub capture: Setting<Vec<Artifact>>,
+    pub deadline: Setting<Duration>,
+}
+
+/// `[store]`
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub url: Option<Setting<StoreUrl>>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub format: Setting<Format>,
+    pub level: Option<Setting<Level>>,
+}
+
+impl Config {
+    pub(super) fn read(mut root: Reader<'_>, is_written: bool, context: &mut Context) -> Self {
+        let service = root.section("service", context);
+        let main = root.section("main", context);
+        let stop = root.section("stop", context);
+        let preflight = root.section("preflight", context);
+        let hooks = root.list("hook", context);
+        let rules = root.list("rule", context);
+        let store = root.section("store", context);
+        let log = root.section("log", context);
+        root.finish(context);
+        Self {
+            is_written,
+            service: Service::read(service, context),
+            main: Main::read(main, context),
+            stop: Stop::read(stop, context),
+            preflight: Preflight::read(preflight, context),
+            hooks: hooks
+                .into_iter()
+                .filter_map(|hook| Hook::read(hook, context))
+                .collect(),
+            rules: rules
+                .into_iter()
+                .filter_map(|rule| Rule::read(rule, context))
+                .collect(),
+            store: Store::read(store, context),
+            log: Log::read(log, context),
+        }
+    }
+}
+
+impl Service {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
+        let section = Self {
+            name: reader.optional("name", context),
+        };
+        reader.finish(context);
+        section
+    }
+}
+
+impl Main {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
+        let section = Self {
+            command: reader.optional("command", context),
+            user: reader.optional("user", context),
+            workdir: reader.optional("workdir", context),
+            env: reader.or("env", BTreeMap::new(), context),
+            stop_signal: reader.optional("stop_signal", context),
+            reserve: reader.optional("reserve", context),
+        };
+        reader.finish(context);
+        section
+    }
+}
+
+impl Stop {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
+        let section = Self {
+            grace: reader.optional("grace", context),
+            margin: reader.optional("margin", context),
+            signals: reader.or("signals", vec![Signal::TERM, Signal::INT], context),
+        };
+        reader.finish(context);
+        section
+    }
+}
+
+impl Preflight {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
+        let section = Self {
+            files: reader.or("files", Vec::new(), context),
+            env: reader.or("env", Vec::new(), context),
+            writable: reader.or("writable", Vec::new(), context),
+            reachable: reader.or("reachable", Vec::new(), context),
+            timeout: reader.or("timeout", Duration::from_secs(30), context),
+        };
+        reader.finish(context);
+        section
+    }
+}
+
+impl Hook {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Option<Self> {
+        let place = reader.place().clone();
+        let name = reader.required("name", context);
+        let command = reader.required("command", context);
+        let stage = reader.or("stage", Stage::PreStart, context);
+        let user = reader.optional("user", context);
+        let workdir = reader.optional("workdir", context);
+        let env = reader.or("env", BTreeMap::new(), context);
+        // An hour: longer than any migration that somebody waits for, and no
+        // container hangs for ever on a forgotten lock.
+        let timeout = reader.or("timeout", Duration::from_hours(1), context);
+        let grace = reader.or("grace", Duration::from_secs(5), context);
+        let retries = reader.or("retries", 0, context);
+        let backoff = reader.or("backoff", Duration::from_secs(1), context);
+        let on_failure = reader.or("on_failure", OnFailure::Abort, context);
+        let when = reader.optional("when", context);
+        let exports = reader.or("exports", false, context);
+        reader.finish(context);
+        Some(Self {
+            place,
+            name: name?,
+            command: command?,
+            stage,
+            user,
+            workdir,
+            env,
+            timeout,
+            grace,
+            retries,
+            backoff,
+            on_failure,
+            when,
+            exports,
+        })
+    }
+}
+
+impl Rule {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Option<Self> {
+        let place = reader.place().clone();
+        let name = reader.required("name", context);
+        let on = reader.required("on", context);
+        let capture = reader.required("capture", context);
+        let deadline = reader.or("deadline", Duration::from_mins(2), context);
+        reader.finish(context);
+        Some(Self {
+            place,
+            name: name?,
+            on: on?,
+            capture: capture?,
+            deadline,
+        })
+    }
+}
+
+impl Store {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
+        let section = Self {
+            url: reader.optional("url", context),
+        };
+        reader.finish(context);
+        section
+    }
+}
+
+impl Log {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
+        let section = Self {
+            format: reader.or("format", Format::Human, context),
+            level: reader.optional("level", context),
+        };
+        reader.finish(context);
+        section
+    }
+}

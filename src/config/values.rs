@@ -1,0 +1,400 @@
+//! The types that single values are read as.
+
+use super::diagnostics::{Diagnostic, Place};
+use super::document::{Node, Value};
+use super::reader::{FromNode, resolve, suggestion};
+use crate::units::{ByteSize, Signal, format_duration, parse_duration};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub struct Setting<T> {
+    pub value: T,
+    pub place: Place,
+}
+
+impl<T> Setting<T> {
+    /// Somebody wrote it.
+    pub fn is_written(&self) -> bool {
+        matches!(self.place, Place::Written { .. })
+    }
+}
+
+/// What makes a rule act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A stop signal arrived.
+    Stop,
+    /// The main process ended by itself, with a code other than 0 or by a signal.
+    Exit,
+}
+
+/// One kind of evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Artifact {
+    Threads,
+    Heap,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Human,
+    Json,
+    /// JSON unless standard error is a terminal.
+    Auto,
+}
+
+/// The least important line that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// A closed list of words.
+trait Words: Copy + PartialEq + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl Words for Trigger {
+    const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("exit", Self::Exit)];
+}
+impl Words for Artifact {
+    const WORDS: &'static [(&'static str, Self)] = &[("threads", Self::Threads), ("heap", Self::Heap)];
+}
+impl Words for Format {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("human", Self::Human), ("json", Self::Json), ("auto", Self::Auto)];
+}
+impl Words for Level {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+    ];
+}
+impl Words for super::sections::Stage {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("pre-start", Self::PreStart), ("post-stop", Self::PostStop)];
+}
+impl Words for super::sections::OnFailure {
+    const WORDS: &'static [(&'static str, Self)] = &[("abort", Self::Abort), ("continue", Self::Continue)];
+}
+
+fn from_words<T: Words>(value: &Value) -> Result<T, Option<String>> {
+    let (Value::String(text) | Value::Text(text)) = value else {
+        return Err(None);
+    };
+    if let Some((_, found)) = T::WORDS.iter().find(|(word, _)| word == text) {
+        return Ok(*found);
+    }
+    let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
+    Err(Some(match suggestion(text, &words) {
+        Some(word) => format!("did you mean \"{word}\"?"),
+        None => format!("`{text}` is none of them"),
+    }))
+}
+
+fn word<T: Words>(wanted: T) -> String {
+    T::WORDS
+        .iter()
+        .find(|(_, value)| *value == wanted)
+        .map_or_else(String::new, |(word, _)| format!("\"{word}\""))
+}
+
+macro_rules! read_as_words {
+    ($($type:ty => $expected:literal),* $(,)?) => {$(
+        impl FromNode for $type {
+            const EXPECTED: &'static str = $expected;
+            fn from_value(value: &Value) -> Result<Self, Option<String>> {
+                from_words(value)
+            }
+            fn show(&self) -> String {
+                word(*self)
+            }
+        }
+    )*};
+}
+
+read_as_words! {
+    Trigger => "a trigger: \"stop\" or \"exit\"",
+    Artifact => "an artifact: \"threads\" or \"heap\"",
+    Format => "a log format: \"human\", \"json\" or \"auto\"",
+    Level => "a log level: \"error\", \"warn\", \"info\" or \"debug\"",
+    super::sections::Stage => "a stage: \"pre-start\" or \"post-stop\"",
+    super::sections::OnFailure => "\"abort\" or \"continue\"",
+}
+
+impl FromNode for String {
+    const EXPECTED: &'static str = "a string";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::String(text) | Value::Text(text) if text.contains('\0') => {
+                Err(Some("a NUL byte cannot be part of it".to_owned()))
+            }
+            Value::String(text) | Value::Text(text) => Ok(text.clone()),
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl FromNode for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match resolve(value)? {
+            Value::Boolean(flag) => Ok(flag),
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromNode for u32 {
+    const EXPECTED: &'static str = "a whole number, 0 or more";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match resolve(value)? {
+            Value::Integer(number) => {
+                Self::try_from(number).map_err(|_| Some(format!("{number} is out of range")))
+            }
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromNode for Duration {
+    const EXPECTED: &'static str = "a duration such as \"500ms\", \"30s\" or \"5m\"";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::String(text) | Value::Text(text) => parse_duration(text).map_err(Some),
+            Value::Integer(number) => Err(Some(format!("has no unit; write \"{number}s\""))),
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> String {
+        format!("\"{}\"", format_duration(*self))
+    }
+}
+
+impl FromNode for ByteSize {
+    const EXPECTED: &'static str = "a size such as \"256KiB\" or \"1GiB\"";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::String(text) | Value::Text(text) => Self::parse(text).map_err(Some),
+            Value::Integer(number) => Err(Some(format!("has no unit; write \"{number}KiB\", say"))),
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl FromNode for Signal {
+    const EXPECTED: &'static str = "a signal such as \"SIGTERM\", \"INT\" or \"SIGRTMIN+3\"";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::String(text) | Value::Text(text) => match Self::parse(text).map_err(Some)? {
+                Self::KILL | Self::STOP => Err(Some(format!(
+                    "{text} cannot be caught: no process could end cleanly on it"
+                ))),
+                signal => Ok(signal),
+            },
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+/// An absolute path.
+impl FromNode for PathBuf {
+    const EXPECTED: &'static str = "an absolute path";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        let text = String::from_value(value)?;
+        if text.starts_with('/') {
+            Ok(Self::from(text))
+        } else {
+            Err(Some(format!(
+                "\"{text}\" is relative; write it from the root, with a leading /"
+            )))
+        }
+    }
+    fn show(&self) -> String {
+        format!("\"{}\"", self.display())
+    }
+}
+
+/// Lists name the element that is wrong, not the whole list.
+impl<T: FromNode> FromNode for Vec<T> {
+    const EXPECTED: &'static str = "an array";
+    fn from_value(_: &Value) -> Result<Self, Option<String>> {
+        Err(None)
+    }
+    fn from_node(node: &Node) -> Result<Self, Diagnostic> {
+        let wrong = |label: String| {
+            Diagnostic::error(
+                format!("expected an array, each element {}", T::EXPECTED),
+                &node.place,
+                label,
+            )
+        };
+        let value = resolve(&node.value).map_err(|reason| wrong(reason.unwrap_or_default()))?;
+        let Value::Array(items) = &value else {
+            return Err(wrong(format!("this is {}; write it in [ ]", node.value.kind())));
+        };
+        items
+            .iter()
+            .map(|item| {
+                let place = if matches!(node.value, Value::Text(_)) {
+                    &node.place
+                } else {
+                    &item.place
+                };
+                T::from_node(&Node {
+                    value: item.value.clone(),
+                    place: place.clone(),
+                })
+            })
+            .collect()
+    }
+    fn show(&self) -> String {
+        let items: Vec<String> = self.iter().map(FromNode::show).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// Variables for a child: names that a shell can say, values as text.
+impl FromNode for BTreeMap<String, String> {
+    const EXPECTED: &'static str = "a table of variables such as { NAME = \"value\" }";
+    fn from_value(_: &Value) -> Result<Self, Option<String>> {
+        Err(None)
+    }
+    fn from_node(node: &Node) -> Result<Self, Diagnostic> {
+        let wrong = |place: &Place, label: String| {
+            Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
+        };
+        let value = resolve(&node.value).map_err(|reason| wrong(&node.place, reason.unwrap_or_default()))?;
+        let Value::Table(table) = &value else {
+            return Err(wrong(&node.place, format!("this is {}", node.value.kind())));
+        };
+        let mut variables = Self::new();
+        for (name, key_place, item) in &table.entries {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(wrong(
+                    key_place,
+                    "a variable's name is not empty and holds no `=`".to_owned(),
+                ));
+            }
+            variables.insert(name.clone(), String::from_node(item)?);
+        }
+        Ok(variables)
+    }
+    fn show(&self) -> String {
+        // Names only: values are where passwords are.
+        let names: Vec<String> = self.keys().map(|name| format!("{name} = …")).collect();
+        format!("{{ {} }}", names.join(", "))
+    }
+}
+
+/// An address that must accept connections before anything starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    pub host: String,
+    pub port: u16,
+}
+
+impl Reachable {
+    /// Parses `tcp://host:port`, with an IPv6 address in brackets.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix("tcp://").ok_or("write it as tcp://host:port")?;
+        let (host, port) = rest
+            .rsplit_once(':')
+            .ok_or("the port is missing: tcp://host:port")?;
+        let port = port
+            .parse()
+            .map_err(|_| format!("`{port}` is not a port (1-65535)"))?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        if host.is_empty() || host.contains(['/', '@', ' ']) {
+            return Err(format!("`{host}` is not a host name or address"));
+        }
+        if port == 0 {
+            return Err("`0` is not a port (1-65535)".to_owned());
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl std::fmt::Display for Reachable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(formatter, "tcp://[{}]:{}", self.host, self.port)
+        } else {
+            write!(formatter, "tcp://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromNode for Reachable {
+    const EXPECTED: &'static str = "an address such as \"tcp://db:5432\"";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        Self::parse(&String::from_value(value)?).map_err(Some)
+    }
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+/// Where evidence goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `file:///absolute/directory`.
+    Directory(PathBuf),
+}
+
+impl FromNode for StoreUrl {
+    const EXPECTED: &'static str = "a store such as \"file:///var/lib/bookend\"";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        let text = String::from_value(value)?;
+        let Some(path) = text.strip_prefix("file://") else {
+            return Err(Some(match text.split_once("://") {
+                Some((scheme, _)) => format!("`{scheme}` stores do not exist in this version, only `file`"),
+                None => "the scheme is missing: file:///directory".to_owned(),
+            }));
+        };
+        if !path.starts_with('/') || path == "/" {
+            return Err(Some(
+                "the directory must be absolute: file:///directory".to_owned(),
+            ));
+        }
+        Ok(Self::Directory(PathBuf::from(path.trim_end_matches('/'))))
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Directory(path) => format!("\"file://{}\"", path.display()),
+        }
+    }
+}

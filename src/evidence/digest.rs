@@ -1,0 +1,75 @@
+//! SHA-256 of what is stored.
+
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Size in bytes and SHA-256 in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+/// A digest in the making.
+#[derive(Clone, Debug, Default)]
+pub struct Hasher {
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Hasher {
+    pub fn update(&mut self, chunk: &[u8]) {
+        self.hash.update(chunk);
+        self.bytes = self.bytes.saturating_add(chunk.len() as u64);
+    }
+
+    pub fn finish(self) -> Digest {
+        let sha256 = self
+            .hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Digest {
+            bytes: self.bytes,
+            sha256,
+        }
+    }
+}
+
+/// Reads a whole file, in constant memory.
+///
+/// # Errors
+/// As reading it does.
+pub fn digest_file(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_answer() {
+        let mut hasher = Hasher::default();
+        hasher.update(b"a");
+        hasher.update(b"bc");
+        let digest = hasher.finish();
+        assert_eq!(digest.bytes, 3);
+        // FIPS 180-2, appendix B.1.
+        assert_eq!(
+            digest.sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+}

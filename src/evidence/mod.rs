@@ -1,0 +1,13 @@
+//! From artifacts to a bundle: names, digests, the manifest.
+//!
+//! Owns what a bundle looks like. A file appears under its final name only
+//! when it is whole, and `manifest.json` last of all: its presence means that
+//! everything else is there, or named as missing with the reason.
+
+mod bundle;
+mod digest;
+mod manifest;
+
+pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER};
+pub use digest::{Digest, Hasher, digest_file};
+pub use manifest::{ArtifactRecord, Event, Jvm, Manifest, Service, Status, Stop, Tool};

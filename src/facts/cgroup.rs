@@ -1,0 +1,33 @@
+//! The container's own limits (kernel documentation: `cgroup-v2.rst`,
+//! `cgroup-v1/memory.rst`). Inside a container both hierarchies are mounted
+//! with the container's group at the root.
+
+use std::path::Path;
+
+/// The memory limit in bytes; `None` where there is none.
+pub fn memory_limit() -> Option<u64> {
+    limit_from(Path::new("/sys/fs/cgroup/memory.max"))
+        .or_else(|| limit_from(Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes")))
+}
+
+fn limit_from(path: &Path) -> Option<u64> {
+    parse_limit(&std::fs::read_to_string(path).ok()?)
+}
+
+/// `max` (v2) and a page-rounded `i64::MAX` (v1) both mean "no limit".
+fn parse_limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|bytes| *bytes < 1 << 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_told_in_two_ways() {
+        assert_eq!(parse_limit("max\n"), None);
+        assert_eq!(parse_limit("9223372036854771712\n"), None);
+        assert_eq!(parse_limit("536870912\n"), Some(512 << 20));
+        assert_eq!(parse_limit("nonsense"), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! What is true here: users, platform, limits, processes. Each file names the
+//! source of what it reads.
+//!
+//! Owns reading the world once, at start; decides nothing. Everything it reads
+//! is somebody else's, so every parser takes bytes and tolerates nonsense.
+
+pub mod cgroup;
+pub mod platform;
+pub mod processes;
+pub mod users;
+
+pub use platform::Platform;
+pub use users::Users;
+
+use std::ffi::OsString;
+
+/// The facts a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub platform: Platform,
+    pub users: Users,
+    pub host_name: String,
+    /// Effective user and group of this process.
+    pub user: u32,
+    pub group: u32,
+    pub is_pid_one: bool,
+    pub memory_limit: Option<u64>,
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Facts {
+    /// Reads everything. Nothing here can fail: what is not there is unknown.
+    pub fn gather(environment: Vec<(OsString, OsString)>) -> Self {
+        Self {
+            platform: Platform::detect(&environment, |path| path.exists()),
+            users: Users::read(),
+            host_name: host_name(),
+            user: nix::unistd::geteuid().as_raw(),
+            group: nix::unistd::getegid().as_raw(),
+            is_pid_one: nix::unistd::getpid().as_raw() == 1,
+            memory_limit: cgroup::memory_limit(),
+            environment,
+        }
+    }
+
+    /// The value of an environment variable, if it is set and not empty.
+    pub fn variable(&self, name: &str) -> Option<&OsString> {
+        self.environment
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+            .filter(|value| !value.is_empty())
+    }
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,150 @@
+//! Processes as `/proc` shows them (`proc(5)`).
+
+use crate::sys::process::Pid;
+use crate::units::Signal;
+use std::path::PathBuf;
+
+/// What `/proc/PID/status` and `/proc/PID/stat` say, as far as it is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub pid: Pid,
+    pub parent: i32,
+    /// Effective user and group.
+    pub user: u32,
+    pub group: u32,
+    /// Its pid in its own namespace: the last number of `NStgid`.
+    pub inner_pid: i32,
+    /// `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`, ...
+    pub state: char,
+    caught: u64,
+    ignored: u64,
+}
+
+impl Process {
+    /// Reads one process; `None` if it is gone or `/proc` is not there.
+    pub fn read(pid: Pid) -> Option<Self> {
+        let text = std::fs::read(format!("/proc/{pid}/status")).ok()?;
+        Self::parse(pid, &String::from_utf8_lossy(&text))
+    }
+
+    fn parse(pid: Pid, text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(str::trim)
+        };
+        let second = |name: &str| field(name)?.split_whitespace().nth(1)?.parse().ok();
+        let mask = |name: &str| u64::from_str_radix(field(name)?, 16).ok();
+        let inner = field("NStgid").and_then(|numbers| numbers.split_whitespace().last()?.parse().ok());
+        Some(Self {
+            pid,
+            parent: field("PPid")?.parse().ok()?,
+            user: second("Uid")?,
+            group: second("Gid")?,
+            // Kernels before 4.1 lack it, and know of no other namespace here.
+            inner_pid: inner.unwrap_or(pid.number()),
+            state: field("State")?.chars().next()?,
+            caught: mask("SigCgt")?,
+            ignored: mask("SigIgn")?,
+        })
+    }
+
+    /// It has a handler for `signal`.
+    pub fn catches(&self, signal: Signal) -> bool {
+        self.caught & bit(signal) != 0 && self.ignored & bit(signal) == 0
+    }
+
+    /// Stopped by a signal, or by a debugger.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal.number().clamp(1, 64) - 1)
+}
+
+/// Every process that `/proc` shows; empty where there is no `/proc`.
+pub fn list() -> Vec<Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|number| Process::read(Pid::from_number(number)?))
+        .collect()
+}
+
+/// `root` and everything below it, parents before their children.
+pub fn descendants(root: Pid, processes: &[Process]) -> Vec<Pid> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        let children = processes
+            .iter()
+            .filter(|process| process.parent == parent.number());
+        for child in children {
+            if !found.contains(&child.pid) {
+                found.push(child.pid);
+            }
+        }
+    }
+    found
+}
+
+/// Its command line, one string an argument.
+pub fn command_line(pid: Pid) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    bytes
+        .split(|byte| *byte == 0)
+        .filter(|part| !part.is_empty())
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect()
+}
+
+/// One of its environment variables; needs its user or root.
+pub fn variable(pid: Pid, name: &str) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    bytes
+        .split(|byte| *byte == 0)
+        .filter_map(|entry| std::str::from_utf8(entry).ok()?.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.to_owned())
+}
+
+/// A file or folder of it: `/proc/PID/NAME`.
+pub fn path(pid: Pid, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tjava\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t77\nPid:\t77\nPPid:\t1\n\
+        Uid:\t1000\t1001\t1000\t1000\nGid:\t1000\t1002\t1000\t1000\nNStgid:\t77\t7\n\
+        SigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nSigCgt:\t2000000181005ccf\n";
+
+    #[test]
+    fn reads_what_the_kernel_prints() {
+        let pid = Pid::from_number(77).expect("positive");
+        let process = Process::parse(pid, STATUS).expect("whole");
+        assert_eq!(
+            (process.parent, process.user, process.group, process.inner_pid),
+            (1, 1001, 1002, 7)
+        );
+        assert!(process.catches(Signal::QUIT));
+        assert!(!process.catches(Signal::PIPE), "ignored");
+        assert!(!process.catches(Signal::USR1));
+        assert!(Process::parse(pid, "nonsense").is_none());
+    }
+
+    #[test]
+    fn finds_itself() {
+        let own = Pid::from_number(i32::try_from(std::process::id()).expect("fits")).expect("positive");
+        let all = list();
+        assert!(all.iter().any(|process| process.pid == own));
+        assert_eq!(descendants(own, &all).first(), Some(&own));
+    }
+}

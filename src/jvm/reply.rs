@@ -1,0 +1,124 @@
+//! One reply: a status line, then text until the end. Read as hostile input.
+
+use super::Error;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout_at};
+
+/// The longest status line: a sign, ten digits, a newline. Bytes.
+const STATUS_LIMIT: usize = 12;
+const CHUNK: usize = 64 * 1024;
+
+/// A reply that has begun.
+#[derive(Debug)]
+pub struct Reply {
+    /// 0 means only that the command was known; its text may tell of a failure.
+    pub status: i32,
+    /// What came with the status line.
+    head: Vec<u8>,
+    stream: UnixStream,
+    deadline: Instant,
+}
+
+impl Reply {
+    /// Waits for the status line.
+    pub(super) async fn begin(mut stream: UnixStream, deadline: Instant) -> Result<Self, Error> {
+        let mut head = Vec::with_capacity(CHUNK);
+        loop {
+            if let Some(end) = head.iter().position(|byte| *byte == b'\n') {
+                let status = std::str::from_utf8(head.get(..end).unwrap_or_default())
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok())
+                    .ok_or_else(|| nonsense(&head))?;
+                head.drain(..=end);
+                return Ok(Self {
+                    status,
+                    head,
+                    stream,
+                    deadline,
+                });
+            }
+            if head.len() > STATUS_LIMIT {
+                return Err(nonsense(&head));
+            }
+            if read(&mut stream, &mut head, deadline).await? == 0 {
+                return Err(match head.is_empty() {
+                    true => Error::Broken {
+                        source: io::ErrorKind::UnexpectedEof.into(),
+                    },
+                    false => nonsense(&head),
+                });
+            }
+        }
+    }
+
+    /// The next piece of text, empty at the end.
+    ///
+    /// # Errors
+    /// [`Error::NoAnswer`] past the deadline, [`Error::Broken`] if the JVM dies.
+    pub async fn chunk(&mut self) -> Result<Vec<u8>, Error> {
+        if self.head.is_empty() {
+            self.head.reserve(CHUNK);
+            read(&mut self.stream, &mut self.head, self.deadline).await?;
+        }
+        Ok(std::mem::take(&mut self.head))
+    }
+
+    /// The whole text, cut at `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`Reply::chunk`].
+    pub async fn text(mut self, limit: usize) -> Result<String, Error> {
+        let mut bytes = Vec::new();
+        loop {
+            let chunk = self.chunk().await?;
+            if chunk.is_empty() || bytes.len() >= limit {
+                bytes.truncate(limit);
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+    }
+
+    /// Copies the text to `file` as it comes; `watch` sees every piece.
+    ///
+    /// # Errors
+    /// As [`Reply::chunk`], or that `path` cannot be written.
+    pub async fn copy(
+        mut self,
+        file: &mut File,
+        path: &Path,
+        mut watch: impl FnMut(&[u8]),
+    ) -> Result<u64, Error> {
+        let mut written = 0;
+        loop {
+            let chunk = self.chunk().await?;
+            if chunk.is_empty() {
+                return Ok(written);
+            }
+            watch(&chunk);
+            file.write_all(&chunk).map_err(|source| Error::Write {
+                path: path.to_owned(),
+                source,
+            })?;
+            written += chunk.len() as u64;
+        }
+    }
+}
+
+async fn read(stream: &mut UnixStream, buffer: &mut Vec<u8>, deadline: Instant) -> Result<usize, Error> {
+    timeout_at(deadline, stream.read_buf(buffer))
+        .await
+        .map_err(|_| Error::NoAnswer)?
+        .map_err(|source| Error::Broken { source })
+}
+
+fn nonsense(bytes: &[u8]) -> Error {
+    let start = bytes.get(..bytes.len().min(40)).unwrap_or_default();
+    Error::Nonsense {
+        start: String::from_utf8_lossy(start).into_owned(),
+    }
+}

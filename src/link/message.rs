@@ -1,0 +1,210 @@
+//! The two small message types and their wire form: a tag and numbers, native
+//! byte order (both ends are the same binary on the same machine).
+
+use crate::sys::process::{Pid, Status};
+use crate::units::{Moment, Signal};
+
+/// No message is longer. Bytes.
+pub const MAXIMUM_SIZE: usize = 1 + 4 * 8;
+
+/// What the supervisor tells the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The main process runs.
+    MainStarted { pid: Pid },
+    /// The main process is gone; `asked` if we sent it a stop signal.
+    MainEnded { status: Status, asked: bool },
+    /// A stop is under way: what needs the JVM must be done by `evidence_until`,
+    /// everything by `deadline`.
+    StopRequested {
+        signal: Signal,
+        begun: Moment,
+        evidence_until: Moment,
+        deadline: Moment,
+    },
+    /// End by then; what is not done will not be.
+    Finish { by: Moment },
+}
+
+/// What the agent asks of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It listens.
+    Ready,
+    /// It needs the main process no longer: the stop may go on.
+    Captured,
+    /// Everything about the current event is in the store.
+    Stored,
+}
+
+impl Fact {
+    /// The wire form, in `buffer`.
+    pub fn encode(self, buffer: &mut [u8; MAXIMUM_SIZE]) -> &[u8] {
+        let (tag, numbers) = match self {
+            Self::MainStarted { pid } => (1, [number(pid.number()), 0, 0, 0]),
+            Self::MainEnded {
+                status: Status::Exited(code),
+                asked,
+            } => (2, [u64::from(code), 0, 0, u64::from(asked)]),
+            Self::MainEnded {
+                status: Status::Signaled { signal, core_dumped },
+                asked,
+            } => (
+                2,
+                [
+                    0,
+                    number(signal.number()),
+                    u64::from(core_dumped),
+                    u64::from(asked),
+                ],
+            ),
+            Self::StopRequested {
+                signal,
+                begun,
+                evidence_until,
+                deadline,
+            } => (
+                3,
+                [
+                    number(signal.number()),
+                    begun.nanoseconds(),
+                    evidence_until.nanoseconds(),
+                    deadline.nanoseconds(),
+                ],
+            ),
+            Self::Finish { by } => (4, [by.nanoseconds(), 0, 0, 0]),
+        };
+        write(buffer, tag, numbers)
+    }
+
+    /// Reads the wire form; `None` for what no `Fact` looks like.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (tag, [a, b, c, d]) = read(bytes)?;
+        Some(match tag {
+            1 => Self::MainStarted {
+                pid: Pid::from_number(i32::try_from(a).ok()?)?,
+            },
+            2 => {
+                let status = match b {
+                    0 => Status::Exited(u8::try_from(a).ok()?),
+                    _ => Status::Signaled {
+                        signal: signal(b)?,
+                        core_dumped: c != 0,
+                    },
+                };
+                Self::MainEnded {
+                    status,
+                    asked: d != 0,
+                }
+            }
+            3 => Self::StopRequested {
+                signal: signal(a)?,
+                begun: Moment::from_nanoseconds(b),
+                evidence_until: Moment::from_nanoseconds(c),
+                deadline: Moment::from_nanoseconds(d),
+            },
+            4 => Self::Finish {
+                by: Moment::from_nanoseconds(a),
+            },
+            _ => return None,
+        })
+    }
+}
+
+impl Deed {
+    /// The wire form.
+    pub fn encode(self) -> [u8; 1] {
+        [match self {
+            Self::Ready => 1,
+            Self::Captured => 2,
+            Self::Stored => 3,
+        }]
+    }
+
+    /// Reads the wire form; `None` for what no `Deed` looks like.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [1] => Some(Self::Ready),
+            [2] => Some(Self::Captured),
+            [3] => Some(Self::Stored),
+            _ => None,
+        }
+    }
+}
+
+fn number(value: i32) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn signal(value: u64) -> Option<Signal> {
+    Signal::from_number(i32::try_from(value).ok()?)
+}
+
+fn write(buffer: &mut [u8; MAXIMUM_SIZE], tag: u8, numbers: [u64; 4]) -> &[u8] {
+    let (head, tail) = buffer.split_at_mut(1);
+    head.fill(tag);
+    for (chunk, value) in tail.chunks_exact_mut(8).zip(numbers) {
+        chunk.copy_from_slice(&value.to_ne_bytes());
+    }
+    buffer
+}
+
+fn read(bytes: &[u8]) -> Option<(u8, [u64; 4])> {
+    let (tag, tail) = bytes.split_first()?;
+    let mut numbers = [0; 4];
+    if tail.len() != 32 {
+        return None;
+    }
+    for (value, chunk) in numbers.iter_mut().zip(tail.chunks_exact(8)) {
+        *value = u64::from_ne_bytes(chunk.try_into().ok()?);
+    }
+    Some((*tag, numbers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_message_reads_back() {
+        let moment = Moment::from_nanoseconds;
+        let facts = [
+            Fact::MainStarted {
+                pid: Pid::from_number(7).expect("positive"),
+            },
+            Fact::MainEnded {
+                status: Status::Exited(143),
+                asked: true,
+            },
+            Fact::MainEnded {
+                status: Status::Signaled {
+                    signal: Signal::SEGV,
+                    core_dumped: true,
+                },
+                asked: false,
+            },
+            Fact::StopRequested {
+                signal: Signal::TERM,
+                begun: moment(1),
+                evidence_until: moment(u64::MAX),
+                deadline: moment(3),
+            },
+            Fact::Finish { by: moment(9) },
+        ];
+        for fact in facts {
+            assert_eq!(Fact::decode(fact.encode(&mut [0; MAXIMUM_SIZE])), Some(fact));
+        }
+        for deed in [Deed::Ready, Deed::Captured, Deed::Stored] {
+            assert_eq!(Deed::decode(&deed.encode()), Some(deed));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_never_panics(bytes: Vec<u8>) {
+            let _fact = Fact::decode(&bytes);
+            let _deed = Deed::decode(&bytes);
+        }
+    }
+}

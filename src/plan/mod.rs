@@ -1,0 +1,228 @@
+//! What will happen: `Config + Facts -> Plan`.
+//!
+//! Pure and total: the only place of rules that need two values, or a value
+//! and a fact. After it nobody reads configuration or environment again; the
+//! plan is immutable and everybody works from it.
+
+mod programs;
+mod stop;
+
+pub use programs::{Backoff, HookPlan, Preflight, Program};
+pub use stop::StopPlan;
+
+use crate::config::{
+    Artifact, Config, Diagnostic, Diagnostics, Format, Level, Place, Setting, StoreUrl, Trigger,
+};
+use crate::facts::{Facts, Platform};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that will be done, and why.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The service's name, for bundles and logs.
+    pub service: String,
+    /// This one container: its host name, until the platform gives a better one.
+    pub task: String,
+    pub platform: Platform,
+    pub log: Log,
+    pub main: Program,
+    pub stop: StopPlan,
+    pub preflight: Option<Preflight>,
+    /// Before the main process, in order.
+    pub hooks: Vec<HookPlan>,
+    /// After it, in order.
+    pub post_stop: Vec<HookPlan>,
+    /// What the agent is for; no agent without it.
+    pub evidence: Option<Evidence>,
+    /// The environment that bookend was given, and its children start from.
+    pub environment: Vec<(OsString, OsString)>,
+    pub memory_limit: Option<u64>,
+    pub is_pid_one: bool,
+}
+
+/// How bookend logs.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    pub format: Format,
+    pub level: Level,
+}
+
+/// The rules, and where what they capture goes.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    pub rules: Vec<RulePlan>,
+    pub store: StoreUrl,
+}
+
+/// One rule: trigger, and what is captured.
+#[derive(Clone, Debug)]
+pub struct RulePlan {
+    pub name: String,
+    pub on: Trigger,
+    /// In the order of the ladder: what is cheap and certain first.
+    pub capture: Vec<Artifact>,
+    /// How long an event may take that no stop cuts short.
+    pub deadline: Duration,
+}
+
+impl Evidence {
+    /// The rules that `trigger` sets off.
+    pub fn rules_on(&self, trigger: Trigger) -> impl Iterator<Item = &RulePlan> {
+        self.rules.iter().filter(move |rule| rule.on == trigger)
+    }
+}
+
+/// Makes the plan. `command` is what stood behind `--`; it wins over
+/// `main.command`. Findings go to `diagnostics`; the plan is only to be acted
+/// on if there are none. `None` if there is nothing to run.
+pub fn make(
+    config: &Config,
+    facts: &Facts,
+    command: &[OsString],
+    diagnostics: &mut Diagnostics,
+) -> Option<Plan> {
+    let main = programs::main(config, facts, command, diagnostics);
+    let (hooks, post_stop) = programs::hooks(config, facts, main.as_ref(), diagnostics);
+    let stop = stop::plan(config, facts, &post_stop, diagnostics);
+    let evidence = evidence(config, diagnostics);
+    let preflight = programs::preflight(config, diagnostics);
+    Some(Plan {
+        service: service(config, facts, diagnostics),
+        task: file_name(&facts.host_name),
+        platform: facts.platform,
+        log: log(config),
+        main: main?,
+        stop,
+        preflight,
+        hooks,
+        post_stop,
+        evidence,
+        environment: facts.environment.clone(),
+        memory_limit: facts.memory_limit,
+        is_pid_one: facts.is_pid_one,
+    })
+}
+
+/// Without any configuration bookend is as quiet as the inits it replaces.
+fn log(config: &Config) -> Log {
+    let default = if config.is_written {
+        Level::Info
+    } else {
+        Level::Warn
+    };
+    Log {
+        format: config.log.format.value,
+        level: config.log.level.as_ref().map_or(default, |level| level.value),
+    }
+}
+
+fn service(config: &Config, facts: &Facts, diagnostics: &mut Diagnostics) -> String {
+    let Some(name) = &config.service.name else {
+        return file_name(&facts.host_name);
+    };
+    if name.value.is_empty() || file_name(&name.value) != name.value {
+        diagnostics.push(
+            Diagnostic::error(
+                "cannot use this name for the service",
+                &name.place,
+                "it becomes a folder's name",
+            )
+            .help("use letters, digits, `.`, `_` and `-`; not `.` or `-` first"),
+        );
+    }
+    name.value.clone()
+}
+
+/// `text` as the name of one folder, whatever it was.
+fn file_name(text: &str) -> String {
+    let name: String = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .take(100)
+        .collect();
+    match name.trim_start_matches(['.', '-']) {
+        "" => "unknown".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn evidence(config: &Config, diagnostics: &mut Diagnostics) -> Option<Evidence> {
+    unique_names(config.rules.iter().map(|rule| &rule.name), "rules", diagnostics);
+    let mut rules = Vec::new();
+    for rule in &config.rules {
+        if rule.capture.value.is_empty() {
+            let message = format!("the rule `{}` captures nothing", rule.name.value);
+            diagnostics.push(Diagnostic::error(
+                message,
+                &rule.capture.place,
+                "name at least one artifact",
+            ));
+        }
+        let mut capture = rule.capture.value.clone();
+        capture.sort_unstable();
+        capture.dedup();
+        rules.push(RulePlan {
+            name: rule.name.value.clone(),
+            on: rule.on.value,
+            capture,
+            deadline: rule.deadline.value,
+        });
+    }
+    let first = config.rules.first()?;
+    if !cfg!(feature = "agent") {
+        let message = "this bookend was built without the agent: it has no rules";
+        diagnostics.push(
+            Diagnostic::error(message, &first.place, "first rule")
+                .help("use the full build, or remove the rules"),
+        );
+    }
+    let Some(url) = &config.store.url else {
+        diagnostics.push(
+            Diagnostic::error(
+                "there are rules but no store",
+                &first.place,
+                "what it captures has nowhere to go",
+            )
+            .help("add [store] with url = \"file:///var/lib/bookend\""),
+        );
+        return None;
+    };
+    Some(Evidence {
+        rules,
+        store: url.value.clone(),
+    })
+}
+
+fn unique_names<'a>(
+    names: impl Iterator<Item = &'a Setting<String>>,
+    what: &str,
+    diagnostics: &mut Diagnostics,
+) {
+    let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
+    for name in names {
+        if name.value.is_empty() || name.value.contains(char::is_control) {
+            let message = format!("{what} need a name that can be printed");
+            diagnostics.push(Diagnostic::error(message, &name.place, "this one cannot"));
+        }
+        if let Some(first) = seen.insert(&name.value, &name.place) {
+            let message = format!("two {what} are called `{}`", name.value);
+            diagnostics.push(Diagnostic::error(message, &name.place, "the second").and(first, "the first"));
+        }
+    }
+}
+
+/// The store's directory, for whoever has to make it.
+pub fn store_directory(store: &StoreUrl) -> PathBuf {
+    match store {
+        StoreUrl::Directory(path) => path.clone(),
+    }
+}

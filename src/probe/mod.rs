@@ -1,0 +1,10 @@
+//! One probe: one async function, one answer.
+//!
+//! Knows neither plan nor roles. Names are looked up without NSS
+//! ([`resolve`]); every wait is inside the caller's timeout.
+
+mod resolve;
+mod tcp;
+
+pub use resolve::resolve;
+pub use tcp::connect;

@@ -1,0 +1,379 @@
+//! The only place of effects: what the state machine asked for, done.
+
+use super::children::Children;
+use super::environment::{self, Variables};
+use super::exports::ExportFile;
+use super::state::{Action, Child, Event};
+use super::{leftovers, notes};
+use crate::facts::processes::Process;
+use crate::link::{Fact, MAXIMUM_SIZE};
+use crate::plan::{HookPlan, Plan, Program};
+use crate::sys::process::{self, Status};
+use crate::sys::signals::Inherited;
+use crate::sys::spawn::{self, Credentials, Forked, Image, Stage};
+use crate::sys::{clock, descriptors, signals, socket, terminal};
+use crate::units::Signal;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use tracing::{debug, error, info, warn};
+
+/// What runs in a forked copy of the supervisor instead of another program.
+/// Given from outside: the supervisor does not know what an agent does.
+#[derive(Clone, Copy, Debug)]
+pub struct Roles {
+    /// Checks the declared needs; its exit code says whether all are met.
+    pub preflight: fn(&Plan) -> u8,
+    /// Runs until the link closes.
+    pub agent: fn(&Plan, OwnedFd) -> u8,
+}
+
+/// Everything that effects need.
+#[derive(Debug)]
+pub(super) struct Effects<'a> {
+    pub(super) plan: &'a Plan,
+    inherited: &'a Inherited,
+    roles: Roles,
+    pub(super) children: Children,
+    /// Our end of the link, while an agent runs.
+    pub(super) link: Option<OwnedFd>,
+    exported: Variables,
+    export_file: Option<ExportFile>,
+    /// We had the terminal's foreground at start, so it is ours to give.
+    foreground: bool,
+    /// A signal went to somebody that may already be gone: look for ended children.
+    pub(super) look_for_ended: bool,
+}
+
+/// What post-stop hooks are told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    pub(super) code: u8,
+    pub(super) reason: &'static str,
+    pub(super) main_was_started: bool,
+}
+
+impl<'a> Effects<'a> {
+    pub(super) fn new(plan: &'a Plan, inherited: &'a Inherited, roles: Roles) -> Self {
+        Self {
+            plan,
+            inherited,
+            roles,
+            children: Children::default(),
+            link: None,
+            exported: Variables::new(),
+            export_file: None,
+            foreground: terminal::has_foreground(),
+            look_for_ended: false,
+        }
+    }
+
+    /// Does one thing; what comes of it at once is returned as an event.
+    pub(super) fn perform(&mut self, action: Action, outcome: Option<Outcome>) -> Option<Event> {
+        match action {
+            Action::Spawn(child) => return Some(self.spawn(child, outcome)),
+            Action::Signal(child, signal) => self.signal(child, signal),
+            Action::SignalGroup(child, signal) => {
+                if let Some(pid) = self.children.pid_of(child)
+                    && process::signal_group(pid, signal).is_err()
+                {
+                    let _gone = process::signal(pid, signal);
+                }
+            }
+            Action::SignalLeftovers(signal) => {
+                let agent = self.children.pid_of(Child::Agent);
+                if !leftovers::signal(self.plan.is_pid_one, agent, signal) {
+                    debug!("cannot look for leftovers: there is no /proc");
+                }
+                self.look_for_ended = true;
+            }
+            Action::TellStop {
+                signal,
+                begun,
+                evidence_until,
+                deadline,
+            } => {
+                self.tell(Fact::StopRequested {
+                    signal,
+                    begun,
+                    evidence_until,
+                    deadline,
+                });
+            }
+            Action::TellMainEnded { status, asked } => self.tell(Fact::MainEnded { status, asked }),
+            Action::TellFinish { by } => self.tell(Fact::Finish { by }),
+            Action::Note(note) => notes::note(self.plan, note),
+            Action::Exit(_) => {}
+        }
+        None
+    }
+
+    fn signal(&self, child: Child, signal: Signal) {
+        let Some(pid) = self.children.pid_of(child) else {
+            return;
+        };
+        if let Err(error) = process::signal(pid, signal) {
+            warn!(%signal, "cannot signal the {}: {}", notes::name(self.plan, child), error.desc());
+        }
+        // A stopped process takes no signal but KILL until it is continued.
+        if self.plan.stop.signals.contains(&signal)
+            && child == Child::Main
+            && Process::read(pid).is_some_and(|process| process.is_stopped())
+        {
+            info!("the main process is stopped (SIGSTOP): continuing it, so that it can end");
+            let _gone = process::signal(pid, Signal::CONT);
+        }
+    }
+
+    fn tell(&mut self, fact: Fact) {
+        let Some(link) = &self.link else { return };
+        let mut buffer = [0; MAXIMUM_SIZE];
+        if let Err(error) = socket::send_message(link, fact.encode(&mut buffer)) {
+            // It is gone, which its exit tells, or it does not read: its deadline tells.
+            debug!("cannot reach the agent: {}", error.desc());
+        }
+    }
+
+    fn spawn(&mut self, child: Child, outcome: Option<Outcome>) -> Event {
+        match child {
+            Child::Preflight => self.fork_role(child),
+            Child::Agent => self.fork_role(child),
+            Child::Main => {
+                let variables = environment::of(&self.plan.environment, &self.exported, &self.plan.main);
+                let event = self.start(child, &self.plan.main, &variables);
+                if event == Event::Spawned(child)
+                    && let Some(pid) = self.children.pid_of(child)
+                {
+                    info!(
+                        pid = pid.number(),
+                        command = command_line(&self.plan.main),
+                        "main process started"
+                    );
+                    self.tell(Fact::MainStarted { pid });
+                }
+                event
+            }
+            Child::Hook(index) => match self.plan.hooks.get(index) {
+                Some(hook) => self.start_hook(child, hook, None),
+                None => Event::Skipped(child),
+            },
+            Child::PostStop(index) => match self.plan.post_stop.get(index) {
+                Some(hook) => self.start_hook(child, hook, outcome),
+                None => Event::Skipped(child),
+            },
+        }
+    }
+
+    fn start_hook(&mut self, child: Child, hook: &HookPlan, outcome: Option<Outcome>) -> Event {
+        let mut variables = environment::of(&self.plan.environment, &self.exported, &hook.program);
+        if let Some(condition) = &hook.when
+            && !condition.holds(|name| variables.get(OsStr::new(name)).map(OsString::as_os_str))
+        {
+            info!("hook `{}` skipped: its condition does not hold", hook.name);
+            return Event::Skipped(child);
+        }
+        if let Some(outcome) = outcome {
+            variables.insert("BOOKEND_REASON".into(), outcome.reason.into());
+            variables.insert("BOOKEND_EXIT_CODE".into(), outcome.code.to_string().into());
+            variables.insert(
+                "BOOKEND_MAIN_STARTED".into(),
+                outcome.main_was_started.to_string().into(),
+            );
+        }
+        if hook.exports {
+            match ExportFile::create(&self.plan.environment, hook.program.identity.as_ref()) {
+                Ok(file) => {
+                    variables.insert("BOOKEND_ENV".into(), file.path().into());
+                    self.export_file = Some(file);
+                }
+                Err(error) => {
+                    error!(
+                        "hook `{}` cannot export: no folder for $BOOKEND_ENV can be written ({error}); \
+                         set TMPDIR to one, or mount a tmpfs on /tmp",
+                        hook.name
+                    );
+                    return Event::SpawnFailed(child, crate::exit::NOT_EXECUTABLE);
+                }
+            }
+        }
+        info!(
+            command = command_line(&hook.program),
+            "hook `{}` begins", hook.name
+        );
+        self.start(child, &hook.program, &variables)
+    }
+
+    fn start(&mut self, child: Child, program: &Program, variables: &Variables) -> Event {
+        let arguments: Option<Vec<CString>> = program
+            .arguments
+            .iter()
+            .map(|argument| CString::new(argument.as_bytes()).ok())
+            .collect();
+        let (Some(arguments), Some(command)) = (arguments, program.arguments.first()) else {
+            error!(
+                "cannot start the {}: an argument holds a NUL byte",
+                notes::name(self.plan, child)
+            );
+            return Event::SpawnFailed(child, crate::exit::NOT_EXECUTABLE);
+        };
+        let image = Image {
+            candidates: environment::candidates(command, variables),
+            arguments,
+            environment: environment::to_strings(variables),
+            directory: program
+                .directory
+                .as_ref()
+                .and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()),
+            credentials: program.identity.as_ref().map(credentials),
+            foreground: self.foreground,
+        };
+        match spawn::spawn(&image, self.inherited) {
+            Ok(pid) => {
+                self.children.add(child, pid, clock::now());
+                Event::Spawned(child)
+            }
+            Err(failure) => {
+                self.look_for_ended = true;
+                self.explain(child, program, failure);
+                Event::SpawnFailed(child, failure.code())
+            }
+        }
+    }
+
+    fn explain(&self, child: Child, program: &Program, failure: spawn::Failure) {
+        let name = notes::name(self.plan, child);
+        let command = program
+            .arguments
+            .first()
+            .map_or("", |command| command.to_str().unwrap_or("?"));
+        let reason = failure.error.desc();
+        match failure.stage {
+            Stage::Fork => error!("cannot start the {name}: the kernel gives no new process: {reason}"),
+            Stage::Credentials => error!("cannot start the {name}: cannot become its user: {reason}"),
+            Stage::Directory => {
+                let directory = program
+                    .directory
+                    .as_ref()
+                    .map_or_else(String::new, |path| path.display().to_string());
+                error!("cannot start the {name}: cannot go to its workdir {directory}: {reason}");
+            }
+            Stage::Execute if failure.code() == crate::exit::NOT_FOUND && !command.contains('/') => {
+                error!("cannot start the {name}: `{command}` is not in PATH");
+            }
+            Stage::Execute => error!("cannot start the {name}: cannot run `{command}`: {reason}"),
+        }
+    }
+
+    /// Forks a copy of ourselves that plays another role, as the main process's user.
+    fn fork_role(&mut self, child: Child) -> Event {
+        let pair = match socket::pair() {
+            Ok(pair) => pair,
+            Err(error) => {
+                error!(
+                    "cannot start the {}: {}",
+                    notes::name(self.plan, child),
+                    error.desc()
+                );
+                return Event::SpawnFailed(child, crate::exit::KERNEL);
+            }
+        };
+        let (ours, theirs) = pair;
+        match spawn::fork() {
+            Err(error) => {
+                error!(
+                    "cannot start the {}: {}",
+                    notes::name(self.plan, child),
+                    error.desc()
+                );
+                Event::SpawnFailed(child, crate::exit::KERNEL)
+            }
+            Ok(Forked::Child) => {
+                drop(ours);
+                spawn::exit_now(self.play(child, theirs))
+            }
+            Ok(Forked::Parent(pid)) => {
+                drop(theirs);
+                let leader = nix::unistd::Pid::from_raw(pid.number());
+                // Both sides do it: the group exists before anybody signals it.
+                let _lost_race = nix::unistd::setpgid(leader, leader);
+                self.children.add(child, pid, clock::now());
+                if child == Child::Agent {
+                    self.link = Some(ours);
+                    if let Some(pid) = self.children.pid_of(Child::Main) {
+                        self.tell(Fact::MainStarted { pid });
+                    }
+                }
+                Event::Spawned(child)
+            }
+        }
+    }
+
+    /// In the forked copy.
+    fn play(&self, child: Child, link: OwnedFd) -> u8 {
+        let own = nix::unistd::Pid::from_raw(0);
+        let _lost_race = nix::unistd::setpgid(own, own);
+        descriptors::close_from(3, &[link.as_raw_fd()]);
+        if let Some(identity) = &self.plan.main.identity
+            && let Err(error) = spawn::take_credentials(&credentials(identity))
+        {
+            error!(
+                "the {} cannot become the main process's user: {}",
+                notes::name(self.plan, child),
+                error.desc()
+            );
+            return crate::exit::KERNEL;
+        }
+        // A changed user makes /proc/self root's; this gives it back.
+        let _old_kernel = nix::sys::prctl::set_dumpable(true);
+        if child == Child::Agent {
+            signals::ignore_in_agent();
+            let _cosmetic = nix::sys::prctl::set_name(c"bookend-agent");
+            (self.roles.agent)(self.plan, link)
+        } else {
+            self.inherited.restore();
+            let _cosmetic = nix::sys::prctl::set_name(c"bookend-preflight");
+            (self.roles.preflight)(self.plan)
+        }
+    }
+
+    /// A child of ours is gone; takes in what it leaves.
+    pub(super) fn ended(&mut self, child: Child, status: Status) {
+        match child {
+            Child::Agent => self.link = None,
+            Child::Hook(index) => {
+                let Some(file) = self.export_file.take() else {
+                    return;
+                };
+                let Some(hook) = self.plan.hooks.get(index).filter(|_| status.is_success()) else {
+                    return;
+                };
+                let (variables, problems) = file.read();
+                for problem in problems {
+                    warn!("hook `{}`, $BOOKEND_ENV: {problem}", hook.name);
+                }
+                if !variables.is_empty() {
+                    let names: Vec<&str> = variables.keys().filter_map(|name| name.to_str()).collect();
+                    info!(names = names.join(","), "hook `{}` exports", hook.name);
+                }
+                self.exported.extend(variables);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn credentials(identity: &crate::facts::users::Identity) -> Credentials {
+    Credentials {
+        user: identity.user,
+        group: identity.group,
+        groups: Some(identity.groups.clone()),
+    }
+}
+
+/// For the log: the program's name alone, since arguments may hold passwords.
+fn command_line(program: &Program) -> String {
+    program
+        .arguments
+        .first()
+        .map_or_else(String::new, |command| command.to_string_lossy().into_owned())
+}

@@ -1,0 +1,37 @@
+//! Which pid is which child.
+
+use super::state::Child;
+use crate::sys::process::Pid;
+use crate::units::Moment;
+
+/// A child that was started and not yet reaped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) pid: Pid,
+    pub(super) since: Moment,
+}
+
+/// All of them. A pid is in here exactly as long as it is ours to signal: the
+/// kernel cannot give it to anybody else before we have reaped it.
+#[derive(Debug, Default)]
+pub(super) struct Children(Vec<Running>);
+
+impl Children {
+    pub(super) fn add(&mut self, child: Child, pid: Pid, since: Moment) {
+        self.0.push(Running { child, pid, since });
+    }
+
+    /// Takes out the child that had `pid`; `None` for an orphan that we adopted.
+    pub(super) fn remove(&mut self, pid: Pid) -> Option<Running> {
+        let index = self.0.iter().position(|running| running.pid == pid)?;
+        Some(self.0.swap_remove(index))
+    }
+
+    pub(super) fn pid_of(&self, child: Child) -> Option<Pid> {
+        self.0
+            .iter()
+            .find(|running| running.child == child)
+            .map(|running| running.pid)
+    }
+}

@@ -1,0 +1,94 @@
+//! The environment that each child gets.
+//!
+//! Order, last wins: what bookend was given < the user's HOME, USER, LOGNAME <
+//! what hooks exported < the program's own `env` < what bookend tells a hook.
+
+use crate::plan::Program;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Names to values, sorted: no name twice.
+pub(super) type Variables = BTreeMap<OsString, OsString>;
+
+/// The environment of `program`.
+pub(super) fn of(base: &[(OsString, OsString)], exported: &Variables, program: &Program) -> Variables {
+    let mut variables: Variables = base.iter().cloned().collect();
+    if let Some(identity) = &program.identity {
+        variables.insert("HOME".into(), identity.home.clone().into());
+        variables.insert("USER".into(), identity.name.clone().into());
+        variables.insert("LOGNAME".into(), identity.name.clone().into());
+    }
+    variables.extend(exported.iter().map(|(name, value)| (name.clone(), value.clone())));
+    variables.extend(program.environment.iter().cloned());
+    variables
+}
+
+/// `NAME=value` strings for `execve`; what holds a NUL byte cannot be said there.
+pub(super) fn to_strings(variables: &Variables) -> Vec<CString> {
+    variables
+        .iter()
+        .filter_map(|(name, value)| {
+            let mut text = name.clone().into_vec();
+            text.push(b'=');
+            text.extend_from_slice(value.as_bytes());
+            CString::new(text).ok()
+        })
+        .collect()
+}
+
+/// The paths to try for `command`: itself if it has a slash, else one in each
+/// directory of `PATH` (`execvp(3)`; the default is the C library's).
+pub(super) fn candidates(command: &OsStr, variables: &Variables) -> Vec<CString> {
+    let to_path = |path: Vec<u8>| CString::new(path).ok();
+    if command.as_bytes().contains(&b'/') {
+        return to_path(command.as_bytes().to_vec()).into_iter().collect();
+    }
+    let default = OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let path = variables.get(OsStr::new("PATH")).unwrap_or(&default);
+    path.as_bytes()
+        .split(|byte| *byte == b':')
+        .filter_map(|directory| {
+            let directory = if directory.is_empty() { b"." } else { directory };
+            to_path([directory, b"/", command.as_bytes()].concat())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_layers_win() {
+        let base = vec![
+            ("A".into(), "base".into()),
+            ("B".into(), "base".into()),
+            ("C".into(), "base".into()),
+        ];
+        let exported = Variables::from([("B".into(), "hook".into()), ("C".into(), "hook".into())]);
+        let program = Program {
+            arguments: Vec::new(),
+            identity: None,
+            directory: None,
+            environment: vec![("C".into(), "own".into())],
+            stop_signal: None,
+        };
+        let strings = to_strings(&of(&base, &exported, &program));
+        let strings: Vec<&str> = strings.iter().filter_map(|text| text.to_str().ok()).collect();
+        assert_eq!(strings, ["A=base", "B=hook", "C=own"]);
+    }
+
+    #[test]
+    fn looks_where_a_shell_would() {
+        let variables = Variables::from([("PATH".into(), "/a::/b".into())]);
+        let text = |command: &str| -> Vec<String> {
+            candidates(OsStr::new(command), &variables)
+                .into_iter()
+                .filter_map(|path| path.into_string().ok())
+                .collect()
+        };
+        assert_eq!(text("x"), ["/a/x", "./x", "/b/x"]);
+        assert_eq!(text("./x"), ["./x"]);
+    }
+}

@@ -1,0 +1,42 @@
+//! What is left in the container when the main process is gone.
+
+use crate::facts::processes;
+use crate::sys::process::{self, Pid};
+use crate::units::Signal;
+
+/// Sends `signal` to everything that is left, `keep` and ourselves excepted.
+///
+/// PID 1 asks the kernel, which reaches processes that fork meanwhile too. With
+/// a process to keep, or where we are not PID 1 and have siblings that are not
+/// ours, the descendants are walked instead. Returns false if neither is possible.
+pub(super) fn signal(is_pid_one: bool, keep: Option<Pid>, signal: Signal) -> bool {
+    if is_pid_one && keep.is_none() {
+        // Nobody left is what we want to hear.
+        let _none_left = process::signal_all(signal);
+        return true;
+    }
+    let all = processes::list();
+    if all.is_empty() {
+        return false;
+    }
+    let Some(own) = Pid::from_number(nix::unistd::getpid().as_raw()) else {
+        return false;
+    };
+    let kept = keep
+        .map(|root| processes::descendants(root, &all))
+        .unwrap_or_default();
+    let mut targets = if is_pid_one {
+        all.iter().map(|process| process.pid).collect()
+    } else {
+        processes::descendants(own, &all)
+    };
+    // Children before parents: a parent that sees its child end may start another.
+    targets.reverse();
+    for pid in targets {
+        if pid != own && !kept.contains(&pid) {
+            // Gone meanwhile, or a user that we may not signal: both are final.
+            let _gone = process::signal(pid, signal);
+        }
+    }
+    true
+}

@@ -1,0 +1,134 @@
+//! The supervisor's log lines: every word that it says.
+
+use super::state::{Child, EvidenceEnd, Note, Reason};
+use crate::plan::Plan;
+use crate::sys::clock;
+use crate::sys::process::Status;
+use crate::units::{ByteSize, Moment, format_duration};
+use std::time::Duration;
+use tracing::{debug, error, info, warn};
+
+/// The child's name, as the configuration calls it.
+pub(super) fn name(plan: &Plan, child: Child) -> String {
+    let hook = |hooks: &[crate::plan::HookPlan], index: usize| {
+        hooks
+            .get(index)
+            .map_or_else(|| "hook".to_owned(), |hook| format!("hook `{}`", hook.name))
+    };
+    match child {
+        Child::Preflight => "preflight".to_owned(),
+        Child::Hook(index) => hook(&plan.hooks, index),
+        Child::PostStop(index) => hook(&plan.post_stop, index),
+        Child::Main => "main process".to_owned(),
+        Child::Agent => "agent".to_owned(),
+    }
+}
+
+/// The one line of facts at start.
+pub(super) fn boot(plan: &Plan) {
+    let user = plan.main.identity.as_ref().map_or_else(
+        || nix::unistd::geteuid().to_string(),
+        |identity| format!("{}:{}", identity.user, identity.group),
+    );
+    let memory = plan
+        .memory_limit
+        .map_or_else(|| "unlimited".to_owned(), |bytes| ByteSize(bytes).to_string());
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        service = plan.service,
+        platform = plan.platform.name(),
+        pid = std::process::id(),
+        user,
+        memory,
+        grace = format_duration(plan.stop.grace),
+        grace_source = plan.stop.grace_source,
+        "starting"
+    );
+    if !plan.is_pid_one {
+        info!("not PID 1: running as a subreaper, so that orphans come to us all the same");
+    }
+}
+
+pub(super) fn note(plan: &Plan, note: Note) {
+    let remaining = |moment: Moment| format_duration(round(clock::now().until(moment)));
+    let name = |child| name(plan, child);
+    match note {
+        Note::Stop { signal, deadline } if plan.stop.grace_is_known => {
+            info!(%signal, deadline = remaining(deadline), "stop requested");
+        }
+        Note::Stop { signal, .. } => info!(%signal, "stop requested"),
+        Note::StopRepeated { signal } => debug!(%signal, "stop requested again"),
+        Note::Hurry => info!("asked again from the terminal: hurrying"),
+        Note::Forwarding { signal } => info!(%signal, "stop signal passed on"),
+        Note::NotForwarded { signal } => debug!(%signal, "no main process to pass the signal on to"),
+        Note::EvidenceBegins { until } => info!(budget = remaining(until), "evidence begins"),
+        Note::EvidenceEnds(EvidenceEnd::Captured) => info!("evidence captured"),
+        Note::EvidenceEnds(EvidenceEnd::OutOfTime) => {
+            warn!(
+                "evidence ran out of time; what was not captured is in the manifest, if one could be written"
+            );
+        }
+        Note::EvidenceEnds(EvidenceEnd::AgentLost) => warn!("no evidence: the agent is not there"),
+        Note::EvidenceEnds(EvidenceEnd::Skipped) => warn!("evidence skipped: asked to hurry"),
+        Note::HookRetries { child, attempt, wait } => {
+            info!(
+                attempt,
+                wait = format_duration(wait),
+                "{} is tried again",
+                name(child)
+            );
+        }
+        Note::HookTimedOut { child } => warn!("{} did not end within its timeout: stopping it", name(child)),
+        Note::HookFailed {
+            child,
+            code,
+            aborts: true,
+        } => {
+            error!(code, "{} failed: the main process is not started", name(child));
+        }
+        Note::HookFailed {
+            child,
+            code,
+            aborts: false,
+        } => warn!(code, "{} failed: going on", name(child)),
+        Note::Killing(child) => warn!("{} did not end in time: SIGKILL", name(child)),
+        Note::KillingLeftovers => warn!("processes left in the container did not end in time: SIGKILL"),
+        Note::NoTimeFor { child } => warn!("{} not run: no time left", name(child)),
+        Note::AgentRestarts { wait } => {
+            warn!(
+                wait = format_duration(wait),
+                "the agent ended; the service is untouched; starting it again"
+            );
+        }
+        Note::Ends { code, reason } => ends(plan, code, reason),
+    }
+}
+
+fn ends(plan: &Plan, code: u8, reason: Reason) {
+    match reason {
+        Reason::MainEnded => info!(code, "exit: the main process ended by itself"),
+        Reason::Stopped => info!(code, "exit: stopped"),
+        Reason::MainNotStarted => info!(code, "exit: the main process could not be started"),
+        Reason::PreflightFailed => info!(code, "exit: preflight failed"),
+        Reason::HookFailed(index) => info!(code, "exit: {} failed", name(plan, Child::Hook(index))),
+    }
+}
+
+/// A child ended; `took` is its whole life.
+pub(super) fn ended(plan: &Plan, child: Child, status: Status, took: Duration) {
+    let took = format_duration(round(took));
+    let name = name(plan, child);
+    match child {
+        Child::Agent => debug!(%status, took, "{name} ended"),
+        Child::Preflight if status.is_success() => info!(took, "{name} passed"),
+        Child::Main if status.is_success() => info!(%status, took, "{name} ended"),
+        _ => info!(%status, took, "{name} ended"),
+    }
+}
+
+/// To what a person wants to know.
+fn round(span: Duration) -> Duration {
+    let step = if span < Duration::from_secs(10) { 1 } else { 100 };
+    let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(milliseconds / step * step)
+}

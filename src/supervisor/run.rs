@@ -1,0 +1,170 @@
+//! The loop: wait, gather events, let the machine decide, do it.
+
+use super::action::{Effects, Outcome, Roles};
+use super::notes;
+use super::state::{Action, Event, Machine};
+use crate::exit;
+use crate::link::{Deed, MAXIMUM_SIZE};
+use crate::plan::Plan;
+use crate::sys::process::{Reaped, reap};
+use crate::sys::signals::{Inherited, SignalDescriptor};
+use crate::sys::{clock, socket};
+use crate::units::Signal;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use tracing::{debug, error, warn};
+
+/// Runs the container's life to its end; the code is what it ends with.
+pub fn run(plan: &Plan, inherited: &Inherited, roles: Roles) -> u8 {
+    let signals = match SignalDescriptor::open() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!("cannot receive signals: {}", error.desc());
+            return exit::KERNEL;
+        }
+    };
+    if !plan.is_pid_one
+        && let Err(error) = nix::sys::prctl::set_child_subreaper(true)
+    {
+        warn!(
+            "cannot become a subreaper: orphans of the service will not be reaped here: {}",
+            error.desc()
+        );
+    }
+    notes::boot(plan);
+    let mut supervisor = Supervisor {
+        machine: Machine::new(plan, clock::now().nanoseconds()),
+        effects: Effects::new(plan, inherited, roles),
+        events: VecDeque::with_capacity(16),
+        actions: Vec::with_capacity(16),
+        exit: None,
+    };
+    supervisor.take_in(Event::Begin);
+    loop {
+        supervisor.gather(&signals);
+        if let Some(code) = supervisor.exit {
+            return code;
+        }
+        supervisor.wait(&signals);
+    }
+}
+
+struct Supervisor<'a> {
+    machine: Machine<'a>,
+    effects: Effects<'a>,
+    /// Both are kept, so that a steady supervisor allocates nothing.
+    events: VecDeque<Event>,
+    actions: Vec<Action>,
+    exit: Option<u8>,
+}
+
+impl Supervisor<'_> {
+    /// Everything that is pending now, until nothing is.
+    fn gather(&mut self, signals: &SignalDescriptor) {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let mut children_ended = std::mem::take(&mut self.effects.look_for_ended);
+        while let Some(received) = signals.read() {
+            match received.signal {
+                Signal::CHLD => children_ended = true,
+                // Our own write to a closed pipe, not a message to the service.
+                Signal::PIPE if received.sender == own => {}
+                signal => self.take_in(Event::Signal {
+                    signal,
+                    from_terminal: received.from_terminal,
+                }),
+            }
+        }
+        if children_ended {
+            self.collect();
+        }
+        self.read_link();
+        if self
+            .machine
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= clock::now())
+        {
+            self.take_in(Event::Timer);
+        }
+    }
+
+    fn collect(&mut self) {
+        loop {
+            match reap() {
+                Reaped::NoneEnded => return,
+                Reaped::NoChildren => return self.take_in(Event::Alone),
+                Reaped::Ended(pid, status) => match self.effects.children.remove(pid) {
+                    None => debug!(pid = pid.number(), %status, "adopted process reaped"),
+                    Some(running) => {
+                        let took = running.since.until(clock::now());
+                        notes::ended(self.effects.plan, running.child, status, took);
+                        self.effects.ended(running.child, status);
+                        self.take_in(Event::Exited(running.child, status));
+                    }
+                },
+            }
+        }
+    }
+
+    fn read_link(&mut self) {
+        let mut buffer = [0; MAXIMUM_SIZE];
+        loop {
+            let Some(link) = &self.effects.link else { return };
+            match socket::receive_message(link, &mut buffer) {
+                Err(_) => return,
+                // It closed its end; its exit follows.
+                Ok(0) => self.effects.link = None,
+                Ok(size) => match buffer.get(..size).and_then(Deed::decode) {
+                    Some(deed) => self.take_in(Event::Agent(deed)),
+                    None => warn!("the agent said something that is no message"),
+                },
+            }
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        self.events.push_back(event);
+        while let Some(event) = self.events.pop_front() {
+            self.machine.step(event, clock::now(), &mut self.actions);
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                if let Action::Exit(code) = action {
+                    self.exit = Some(code);
+                }
+                let outcome = self.machine.outcome().map(|(code, reason)| Outcome {
+                    code,
+                    reason: reason.word(),
+                    main_was_started: self.machine.main_was_started(),
+                });
+                if let Some(event) = self.effects.perform(action, outcome) {
+                    self.events.push_back(event);
+                }
+            }
+            self.actions = actions;
+        }
+    }
+
+    /// Sleeps until a signal, a message or a deadline.
+    fn wait(&self, signals: &SignalDescriptor) {
+        if self.effects.look_for_ended {
+            return;
+        }
+        let timeout = match self.machine.next_deadline() {
+            None => PollTimeout::NONE,
+            Some(deadline) => {
+                // Rounded up: waking early would only mean to sleep again.
+                let left = clock::now().until(deadline).as_nanos().div_ceil(1_000_000);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let signals = PollFd::new(signals.as_fd(), PollFlags::POLLIN);
+        // EINTR and every other error lead to one more look at everything.
+        let _woken = match &self.effects.link {
+            Some(link) => poll(
+                &mut [signals, PollFd::new(link.as_fd(), PollFlags::POLLIN)],
+                timeout,
+            ),
+            None => poll(&mut [signals], timeout),
+        };
+    }
+}

@@ -1,0 +1,172 @@
+//! The lifecycle as a pure state machine: `(state, event, now) -> actions`.
+//!
+//! No I/O, no clock, no pids: so every order of events can be generated and
+//! tested. Knows the plan; never reads anything else.
+//!
+//! ```text
+//!              stop                stop            stop
+//!   boot --> preflight --> hooks --+--> starting --> running --+--> evidence --> stopping
+//!     |          |           |     |        |           |      |        |           |
+//!     |          | failed    | failed       | not found | exit |        | exit      | exit
+//!     |          v           v     v        v           v      v        v           v
+//!     |       +--------------------------- closing -------------------------------------+
+//!     |       | leftovers: stop signal, wait, kill;  evidence: wait until stored         |
+//!     |       +--------------------------------------------------------------------------+
+//!     |                                     |
+//!     +------------------------------> post-stop hooks --> done
+//! ```
+
+mod machine;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub use machine::Machine;
+
+use crate::link::Deed;
+use crate::sys::process::Status;
+use crate::units::{Moment, Signal};
+use std::time::Duration;
+
+/// One of the children that the machine itself starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Child {
+    Preflight,
+    /// Index into the plan's hooks.
+    Hook(usize),
+    Main,
+    /// Index into the plan's post-stop hooks.
+    PostStop(usize),
+    Agent,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Begin,
+    Spawned(Child),
+    /// It could not be started; the code says why as a shell would.
+    SpawnFailed(Child, u8),
+    /// Its condition does not hold.
+    Skipped(Child),
+    Exited(Child, Status),
+    Signal {
+        signal: Signal,
+        from_terminal: bool,
+    },
+    Agent(Deed),
+    /// No child is left, of whatever origin.
+    Alone,
+    /// Time passed; whatever is due is due.
+    Timer,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Spawn(Child),
+    /// To the process itself.
+    Signal(Child, Signal),
+    /// To its whole process group.
+    SignalGroup(Child, Signal),
+    /// To everything in the container that is not ours to keep.
+    SignalLeftovers(Signal),
+    TellStop {
+        signal: Signal,
+        begun: Moment,
+        evidence_until: Moment,
+        deadline: Moment,
+    },
+    TellMainEnded {
+        status: Status,
+        asked: bool,
+    },
+    TellFinish {
+        by: Moment,
+    },
+    Note(Note),
+    Exit(u8),
+}
+
+/// What is worth a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    Stop {
+        signal: Signal,
+        deadline: Moment,
+    },
+    StopRepeated {
+        signal: Signal,
+    },
+    Hurry,
+    Forwarding {
+        signal: Signal,
+    },
+    NotForwarded {
+        signal: Signal,
+    },
+    EvidenceBegins {
+        until: Moment,
+    },
+    EvidenceEnds(EvidenceEnd),
+    HookRetries {
+        child: Child,
+        attempt: u32,
+        wait: Duration,
+    },
+    HookTimedOut {
+        child: Child,
+    },
+    HookFailed {
+        child: Child,
+        code: u8,
+        aborts: bool,
+    },
+    Killing(Child),
+    KillingLeftovers,
+    NoTimeFor {
+        child: Child,
+    },
+    AgentRestarts {
+        wait: Duration,
+    },
+    Ends {
+        code: u8,
+        reason: Reason,
+    },
+}
+
+/// How evidence at a stop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvidenceEnd {
+    Captured,
+    OutOfTime,
+    AgentLost,
+    Skipped,
+}
+
+/// Why the container ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The main process ended by itself.
+    MainEnded,
+    /// The main process could not be started.
+    MainNotStarted,
+    /// Somebody asked for a stop.
+    Stopped,
+    HookFailed(usize),
+    PreflightFailed,
+}
+
+impl Reason {
+    /// The word that post-stop hooks find in `BOOKEND_REASON`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::MainEnded => "exit",
+            Self::MainNotStarted => "not-started",
+            Self::Stopped => "stop",
+            Self::HookFailed(_) => "hook-failed",
+            Self::PreflightFailed => "preflight-failed",
+        }
+    }
+}

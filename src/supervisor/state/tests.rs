@@ -1,0 +1,392 @@
+//! Generated and hand-written sequences of events.
+
+use super::{Action, Child, Event, Machine, Note};
+use crate::config::{self, Diagnostics};
+use crate::facts::{Facts, Platform, Users};
+use crate::link::Deed;
+use crate::plan::{self, Plan};
+use crate::sys::process::Status;
+use crate::units::{Moment, Signal};
+use proptest::prelude::*;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+fn plan_of(text: &str) -> Plan {
+    let overrides = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let inputs = config::Inputs {
+        file: None,
+        environment: vec![("BOOKEND_CONFIG".into(), OsString::new())],
+        overrides,
+    };
+    let (config, _, mut diagnostics): (_, _, Diagnostics) = config::load(&inputs);
+    let facts = Facts {
+        platform: Platform::Bare,
+        users: Users::default(),
+        host_name: "test".to_owned(),
+        user: 0,
+        group: 0,
+        is_pid_one: true,
+        memory_limit: None,
+        environment: Vec::new(),
+    };
+    let plan = plan::make(&config, &facts, &["main".into()], &mut diagnostics);
+    assert!(diagnostics.is_empty(), "{}", diagnostics.render());
+    plan.expect("there is a command")
+}
+
+const EVERYTHING: &str = r#"
+    stop.grace=10s
+    main.reserve=4s
+    preflight.files=["/x"]
+    hook.0.name=one
+    hook.0.command=["one"]
+    hook.0.timeout=20s
+    hook.0.retries=2
+    hook.1.name=two
+    hook.1.command=["two"]
+    hook.1.on_failure=continue
+    hook.2.name=bye
+    hook.2.command=["bye"]
+    hook.2.stage=post-stop
+    hook.2.timeout=2s
+    rule.0.name=last
+    rule.0.on=stop
+    rule.0.capture=["threads"]
+    rule.1.name=crash
+    rule.1.on=exit
+    rule.1.capture=["threads"]
+    store.url=file:///tmp/x
+"#;
+
+const PLAIN: &str = "stop.grace=10s";
+
+/// A world in which spawned children live until an event ends them.
+struct World<'a> {
+    machine: Machine<'a>,
+    now: Moment,
+    alive: Vec<Child>,
+    stops_sent: u32,
+    stop_begun: Option<Moment>,
+    exit: Option<u8>,
+    spawned: Vec<Child>,
+    main_status: Option<Status>,
+}
+
+impl<'a> World<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let mut world = Self {
+            machine: Machine::new(plan, 42),
+            now: Moment::from_nanoseconds(1_000_000_000),
+            alive: Vec::new(),
+            stops_sent: 0,
+            stop_begun: None,
+            exit: None,
+            spawned: Vec::new(),
+            main_status: None,
+        };
+        world.feed(Event::Begin);
+        world
+    }
+
+    fn feed(&mut self, event: Event) {
+        let mut queue = vec![event];
+        while let Some(event) = queue.pop() {
+            if let Event::Exited(child, status) = event {
+                let Some(at) = self.alive.iter().position(|alive| *alive == child) else {
+                    continue;
+                };
+                self.alive.remove(at);
+                if child == Child::Main {
+                    self.main_status = Some(status);
+                }
+            }
+            let mut actions = Vec::new();
+            self.machine.step(event, self.now, &mut actions);
+            for action in actions {
+                assert_eq!(self.exit, None, "nothing may follow the exit: {action:?}");
+                match action {
+                    Action::Spawn(child) => {
+                        assert!(!self.alive.contains(&child), "{child:?} runs already");
+                        if child == Child::Main {
+                            assert!(self.stop_begun.is_none(), "main started after a stop");
+                            assert!(!self.spawned.contains(&child), "main started twice");
+                        }
+                        self.alive.push(child);
+                        self.spawned.push(child);
+                        queue.insert(0, Event::Spawned(child));
+                    }
+                    Action::Signal(child, signal) | Action::SignalGroup(child, signal) => {
+                        assert!(
+                            self.alive.contains(&child),
+                            "{signal} to {child:?}, which is reaped"
+                        );
+                        if child == Child::Main && signal == Signal::TERM {
+                            self.stops_sent += 1;
+                        }
+                        if signal == Signal::KILL {
+                            let killed = Status::Signaled {
+                                signal: Signal::KILL,
+                                core_dumped: false,
+                            };
+                            queue.insert(0, Event::Exited(child, killed));
+                        }
+                    }
+                    Action::Note(Note::Stop { .. }) => self.stop_begun = Some(self.now),
+                    Action::Exit(code) => self.exit = Some(code),
+                    _ => {}
+                }
+            }
+        }
+        if self.alive.is_empty() && self.exit.is_none() && !matches!(event, Event::Alone) {
+            self.feed(Event::Alone);
+        }
+    }
+
+    /// Lets time pass to the machine's own next deadline.
+    fn pass(&mut self) -> bool {
+        let Some(next) = self.machine.next_deadline() else {
+            return false;
+        };
+        self.now = self.now.max(next);
+        self.feed(Event::Timer);
+        true
+    }
+
+    fn run_hooks(&mut self) {
+        for child in [Child::Preflight, Child::Hook(0), Child::Hook(1)] {
+            if self.alive.contains(&child) {
+                self.feed(Event::Exited(child, Status::Exited(0)));
+            }
+        }
+    }
+}
+
+fn term() -> Event {
+    Event::Signal {
+        signal: Signal::TERM,
+        from_terminal: false,
+    }
+}
+
+#[test]
+fn the_way_through() {
+    let plan = plan_of(EVERYTHING);
+    let mut world = World::new(&plan);
+    world.run_hooks();
+    assert_eq!(
+        world.spawned,
+        [
+            Child::Preflight,
+            Child::Hook(0),
+            Child::Hook(1),
+            Child::Agent,
+            Child::Main
+        ]
+    );
+    world.feed(term());
+    assert_eq!(world.stops_sent, 0, "evidence comes first");
+    world.feed(Event::Agent(Deed::Captured));
+    assert_eq!(world.stops_sent, 1);
+    world.feed(term());
+    assert_eq!(world.stops_sent, 1, "a repeated stop is idempotent");
+    world.feed(Event::Exited(Child::Main, Status::Exited(143)));
+    assert_eq!(world.exit, None);
+    world.feed(Event::Agent(Deed::Stored));
+    world.feed(Event::Exited(Child::Agent, Status::Exited(0)));
+    assert_eq!(world.spawned.last(), Some(&Child::PostStop(0)));
+    world.feed(Event::Exited(Child::PostStop(0), Status::Exited(9)));
+    assert_eq!(world.exit, Some(143));
+}
+
+#[test]
+fn a_stop_in_every_phase_ends_with_the_signals_code() {
+    let plan = plan_of(EVERYTHING);
+    for hooks_done in 0..3 {
+        let mut world = World::new(&plan);
+        for child in [Child::Preflight, Child::Hook(0), Child::Hook(1)]
+            .into_iter()
+            .take(hooks_done)
+        {
+            world.feed(Event::Exited(child, Status::Exited(0)));
+        }
+        world.feed(term());
+        let running = *world.alive.last().expect("a task runs");
+        world.feed(Event::Exited(running, Status::Exited(0)));
+        assert!(!world.spawned.contains(&Child::Main));
+        world.feed(Event::Exited(Child::PostStop(0), Status::Exited(0)));
+        assert_eq!(world.exit, Some(143));
+    }
+}
+
+#[test]
+fn failures_of_hooks() {
+    let plan = plan_of(EVERYTHING);
+    let mut world = World::new(&plan);
+    world.feed(Event::Exited(Child::Preflight, Status::Exited(0)));
+    for _ in 0..2 {
+        world.feed(Event::Exited(Child::Hook(0), Status::Exited(3)));
+        assert!(world.alive.is_empty());
+        assert!(world.pass());
+    }
+    world.feed(Event::Exited(Child::Hook(0), Status::Exited(3)));
+    world.feed(Event::Exited(Child::PostStop(0), Status::Exited(0)));
+    assert_eq!(world.exit, Some(3));
+    assert_eq!(
+        world
+            .spawned
+            .iter()
+            .filter(|child| **child == Child::Hook(0))
+            .count(),
+        3
+    );
+
+    let mut world = World::new(&plan);
+    world.feed(Event::Exited(Child::Preflight, Status::Exited(0)));
+    world.feed(Event::Exited(Child::Hook(0), Status::Exited(0)));
+    world.feed(Event::Exited(Child::Hook(1), Status::Exited(3)));
+    assert!(world.alive.contains(&Child::Main), "on_failure = continue");
+}
+
+#[test]
+fn a_hook_that_ignores_its_timeout_is_killed() {
+    let plan = plan_of("hook.0.name=slow\nhook.0.command=[\"slow\"]\nhook.0.timeout=1s\nhook.0.grace=2s");
+    let mut world = World::new(&plan);
+    let begin = world.now;
+    assert!(world.pass());
+    assert_eq!(begin.until(world.now), Duration::from_secs(1));
+    assert!(world.pass());
+    assert_eq!(begin.until(world.now), Duration::from_secs(3));
+    assert_eq!(world.exit, Some(crate::exit::HOOK_TIMED_OUT));
+}
+
+#[test]
+fn without_a_known_grace_main_is_never_killed() {
+    let plan = plan_of("log.level=info");
+    let mut world = World::new(&plan);
+    world.feed(term());
+    assert_eq!(world.stops_sent, 1);
+    assert!(!world.pass(), "no deadline of ours");
+    world.feed(Event::Exited(Child::Main, Status::Exited(0)));
+    assert_eq!(world.exit, Some(0));
+}
+
+#[test]
+fn a_lost_agent_delays_nothing() {
+    let plan = plan_of(EVERYTHING);
+    let mut world = World::new(&plan);
+    world.run_hooks();
+    world.feed(term());
+    world.feed(Event::Exited(Child::Agent, Status::Exited(1)));
+    assert_eq!(world.stops_sent, 1);
+    let plan = plan_of(EVERYTHING);
+    let mut world = World::new(&plan);
+    world.run_hooks();
+    world.feed(Event::Exited(Child::Agent, Status::Exited(1)));
+    assert!(world.pass(), "it is started again");
+    assert!(world.alive.contains(&Child::Agent));
+}
+
+#[test]
+fn keys_on_the_terminal_hurry_and_then_kill() {
+    let plan = plan_of(&format!("{EVERYTHING}\nstop.grace=1h"));
+    let mut world = World::new(&plan);
+    world.run_hooks();
+    let key = Event::Signal {
+        signal: Signal::INT,
+        from_terminal: true,
+    };
+    world.feed(key);
+    assert!(world.alive.contains(&Child::Main));
+    world.feed(key);
+    assert!(world.alive.contains(&Child::Main));
+    world.feed(key);
+    assert!(!world.alive.contains(&Child::Main));
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let child = prop_oneof![
+        Just(Child::Preflight),
+        Just(Child::Hook(0)),
+        Just(Child::Hook(1)),
+        Just(Child::Main),
+        Just(Child::Main),
+        Just(Child::PostStop(0)),
+        Just(Child::Agent),
+    ];
+    let status = prop_oneof![
+        Just(Status::Exited(0)),
+        Just(Status::Exited(0)),
+        (1_u8..=255).prop_map(Status::Exited),
+        Just(Status::Signaled {
+            signal: Signal::SEGV,
+            core_dumped: false
+        }),
+    ];
+    let signal = prop_oneof![
+        Just(Signal::TERM),
+        Just(Signal::INT),
+        Just(Signal::HUP),
+        Just(Signal::QUIT)
+    ];
+    prop_oneof![
+        4 => (child, status).prop_map(|(child, status)| Event::Exited(child, status)),
+        2 => (signal, any::<bool>()).prop_map(|(signal, from_terminal)| Event::Signal { signal, from_terminal }),
+        1 => Just(Event::Agent(Deed::Captured)),
+        1 => Just(Event::Agent(Deed::Stored)),
+        1 => Just(Event::Agent(Deed::Ready)),
+        3 => Just(Event::Timer),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// Whatever the order of events: nothing is signalled after it was reaped
+    /// (asserted in `World`), a stop signal reaches main at most once, the code
+    /// is main's own, and after a stop the end comes by the deadline.
+    #[test]
+    fn every_order_of_events_ends_well(
+        everything in any::<bool>(),
+        events in prop::collection::vec((any_event(), 0_u64..3000), 0..200),
+    ) {
+        let plan = plan_of(if everything { EVERYTHING } else { PLAIN });
+        let mut world = World::new(&plan);
+        for (event, milliseconds) in events {
+            if world.exit.is_some() {
+                break;
+            }
+            // A timer event comes only when something is due.
+            let later = world.now.after(Duration::from_millis(milliseconds));
+            match world.machine.next_deadline() {
+                Some(due) if due <= later => { world.pass(); }
+                _ => world.now = later,
+            }
+            if world.exit.is_none() {
+                world.feed(event);
+            }
+        }
+        if world.exit.is_none() && world.stop_begun.is_none() {
+            world.feed(term());
+        }
+        for _ in 0..1000 {
+            if world.exit.is_some() || !world.pass() {
+                break;
+            }
+        }
+        prop_assert!(world.exit.is_some(), "it ends: {:?}", world.machine);
+        prop_assert!(world.stops_sent <= 1, "the stop signal goes out once");
+        if let Some(status) = world.main_status {
+            prop_assert_eq!(world.exit, Some(status.code()));
+        }
+        if let Some(begun) = world.stop_begun {
+            let deadline = plan.stop.deadline(begun);
+            prop_assert!(world.now <= deadline, "{:?} past the deadline", deadline.until(world.now));
+        }
+    }
+}

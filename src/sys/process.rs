@@ -1,0 +1,146 @@
+//! Processes: signalling them, and collecting them when they end.
+
+use crate::units::Signal;
+use nix::errno::Errno;
+use std::mem::MaybeUninit;
+
+/// A process id in our own PID namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pid(i32);
+
+impl Pid {
+    /// A pid as the kernel gave it; `None` for what `kill(2)` would take as a
+    /// group or as everybody.
+    pub fn from_number(number: i32) -> Option<Self> {
+        (number > 0).then_some(Self(number))
+    }
+
+    pub fn number(self) -> i32 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Pid {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Exited(u8),
+    Signaled { signal: Signal, core_dumped: bool },
+}
+
+impl Status {
+    /// The code a shell would report: the exit code, or 128 + the signal.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signaled { signal, .. } => crate::exit::of_signal(signal),
+        }
+    }
+
+    pub fn is_success(self) -> bool {
+        self == Self::Exited(0)
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(formatter, "exit code {code}"),
+            Self::Signaled {
+                signal,
+                core_dumped: true,
+            } => write!(formatter, "{signal}, core dumped"),
+            Self::Signaled {
+                signal,
+                core_dumped: false,
+            } => write!(formatter, "{signal}"),
+        }
+    }
+}
+
+/// What one look at our children found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// This child ended and is gone from the process table.
+    Ended(Pid, Status),
+    /// There are children; none has ended.
+    NoneEnded,
+    /// There is no child at all.
+    NoChildren,
+}
+
+/// Collects one ended child, whoever it was (`waitid(2)`, `P_ALL`).
+///
+/// The supervisor's loop is the only caller: one reaper owns every child, and
+/// a pid that was not reaped cannot be reused, so signalling it is safe.
+pub fn reap() -> Reaped {
+    loop {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: `info` is our own memory; the flags are valid for waitid(2).
+        let result =
+            unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG) };
+        if result != 0 {
+            if Errno::last() == Errno::EINTR {
+                continue;
+            }
+            return Reaped::NoChildren;
+        }
+        // SAFETY: zeroed is a valid siginfo_t, and waitid filled it in.
+        let info = unsafe { info.assume_init() };
+        // SAFETY: after waitid the SIGCHLD members of the union are the valid ones;
+        // si_pid stays zero if nothing ended.
+        let pid = unsafe { info.si_pid() };
+        // SAFETY: as above.
+        let status = unsafe { info.si_status() };
+        let Some(pid) = Pid::from_number(pid) else {
+            return Reaped::NoneEnded;
+        };
+        let status = match info.si_code {
+            libc::CLD_EXITED => Status::Exited(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
+            code => match Signal::from_number(status) {
+                Some(signal) => Status::Signaled {
+                    signal,
+                    core_dumped: code == libc::CLD_DUMPED,
+                },
+                None => Status::Exited(u8::MAX),
+            },
+        };
+        return Reaped::Ended(pid, status);
+    }
+}
+
+/// Sends `signal` to one process.
+///
+/// # Errors
+/// `ESRCH` if it is gone, `EPERM` if it is not ours to signal.
+pub fn signal(pid: Pid, signal: Signal) -> Result<(), Errno> {
+    kill(pid.0, signal)
+}
+
+/// Sends `signal` to every process of the group that `leader` leads or led.
+///
+/// # Errors
+/// As [`signal`].
+pub fn signal_group(leader: Pid, signal: Signal) -> Result<(), Errno> {
+    kill(-leader.0, signal)
+}
+
+/// Sends `signal` to every process but ourselves that we may signal. Only for
+/// PID 1, whose namespace holds nobody else's processes.
+///
+/// # Errors
+/// `ESRCH` if there is nobody.
+pub fn signal_all(signal: Signal) -> Result<(), Errno> {
+    kill(-1, signal)
+}
+
+fn kill(target: i32, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: kill(2) takes two numbers and touches no memory of ours.
+    let result = unsafe { libc::kill(target, signal.number()) };
+    Errno::result(result).map(drop)
+}

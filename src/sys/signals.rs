@@ -1,0 +1,157 @@
+//! Signals: blocked from the first instruction, read from a descriptor,
+//! handed back to children as we found them.
+//!
+//! No handler is ever installed, so nothing can be swallowed between a handler
+//! and an exec, and no code runs in signal context.
+
+use crate::units::Signal;
+use nix::errno::Errno;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+/// The signal state that our parent gave us, and that our children get.
+#[derive(Clone, Copy)]
+pub struct Inherited {
+    mask: libc::sigset_t,
+    /// SIGCHLD was ignored: the one disposition that we have to change, since
+    /// the kernel would reap our children unseen (`wait(2)`, notes).
+    child_ignored: bool,
+}
+
+impl std::fmt::Debug for Inherited {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Inherited")
+            .field("child_ignored", &self.child_ignored)
+            .finish_non_exhaustive()
+    }
+}
+
+fn full_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set it is given and cannot fail for a valid pointer.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: initialised by the line above.
+    unsafe { set.assume_init() }
+}
+
+/// Blocks every signal and returns what was in force before.
+///
+/// Faults of our own still kill us: the kernel forces a blocked SIGSEGV through
+/// (`kernel/signal.c`, `force_sig_info_to_task`).
+pub fn block_all() -> Inherited {
+    let all = full_set();
+    let mut mask = all;
+    // SAFETY: both pointers are to live sets; the call cannot fail for SIG_SETMASK.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut mask) };
+    let child_ignored = disposition(Signal::CHLD) == libc::SIG_IGN;
+    if child_ignored {
+        set_disposition(Signal::CHLD, libc::SIG_DFL);
+    }
+    Inherited { mask, child_ignored }
+}
+
+impl Inherited {
+    /// Gives this process the mask and dispositions back. Async-signal-safe:
+    /// a forked child calls it just before its exec.
+    pub fn restore(&self) {
+        if self.child_ignored {
+            set_disposition(Signal::CHLD, libc::SIG_IGN);
+        }
+        // SAFETY: the mask was filled in by sigprocmask in `block_all`.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, ptr::null_mut()) };
+    }
+}
+
+/// Ignores what must not end the agent (it ends when the supervisor says so)
+/// and lets everything else through.
+pub fn ignore_in_agent() {
+    for signal in [
+        Signal::TERM,
+        Signal::INT,
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::PIPE,
+        Signal::USR1,
+        Signal::USR2,
+    ] {
+        set_disposition(signal, libc::SIG_IGN);
+    }
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set it is given.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: initialised by the line above.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) };
+}
+
+fn disposition(signal: Signal) -> libc::sighandler_t {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null new action only asks; the old one is written to our memory.
+    unsafe { libc::sigaction(signal.number(), ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeroed is a valid sigaction, whether or not the call filled it in.
+    unsafe { action.assume_init() }.sa_sigaction
+}
+
+fn set_disposition(signal: Signal, handler: libc::sighandler_t) {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: zeroed memory is a valid sigaction (default handler, empty mask, no flags).
+    let action = unsafe { action.assume_init_mut() };
+    action.sa_sigaction = handler;
+    // SAFETY: only SIG_IGN and SIG_DFL are ever given: no code runs in signal context.
+    unsafe { libc::sigaction(signal.number(), action, ptr::null_mut()) };
+}
+
+/// One signal as read from the descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    pub signal: Signal,
+    /// The kernel sent it because of a key on our terminal (`SI_KERNEL`).
+    pub from_terminal: bool,
+    /// Who sent it; 0 for the kernel and for senders outside our PID namespace.
+    pub sender: i32,
+}
+
+/// A descriptor from which every blocked signal is read (`signalfd(2)`).
+#[derive(Debug)]
+pub struct SignalDescriptor(OwnedFd);
+
+impl SignalDescriptor {
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`, or what a seccomp profile answers.
+    pub fn open() -> Result<Self, Errno> {
+        let all = full_set();
+        // SAFETY: the set is initialised; the flags are valid for signalfd(2).
+        let descriptor =
+            unsafe { libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        let descriptor = Errno::result(descriptor)?;
+        // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// The next pending signal; `None` when there is none.
+    pub fn read(&self) -> Option<Received> {
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+        let size = size_of::<libc::signalfd_siginfo>();
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.0);
+        // SAFETY: the buffer is `size` bytes of our own memory.
+        let count = unsafe { libc::read(descriptor, info.as_mut_ptr().cast(), size) };
+        if usize::try_from(count) != Ok(size) {
+            return None;
+        }
+        // SAFETY: plain integers, zeroed and then filled by the kernel.
+        let info = unsafe { info.assume_init() };
+        let signal = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_number)?;
+        Some(Received {
+            signal,
+            from_terminal: info.ssi_code == libc::SI_KERNEL,
+            sender: i32::try_from(info.ssi_pid).unwrap_or(0),
+        })
+    }
+}
+
+impl AsFd for SignalDescriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

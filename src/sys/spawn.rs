@@ -1,0 +1,276 @@
+//! Starting children: fork, prepare, exec.
+//!
+//! Why not `std::process::Command`: it hands the child our blocked mask, runs
+//! `setuid` before any preparation that needs root, drops supplementary groups,
+//! and falls back to `/bin/sh` for files it cannot run. Everything the child
+//! needs is allocated before the fork; between fork and exec only
+//! async-signal-safe calls are made.
+
+use super::process::Pid;
+use super::signals::Inherited;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::ffi::{CString, c_char};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// How long a child may take from fork to exec before we go on without knowing
+/// (a file system that hangs). Milliseconds; a healthy machine needs less than one.
+const EXEC_PATIENCE: u16 = 10_000;
+
+/// Who the child is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    pub user: u32,
+    pub group: u32,
+    /// Supplementary groups, all of them; `None` keeps ours.
+    pub groups: Option<Vec<u32>>,
+}
+
+/// Everything a child needs, ready before the fork.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The paths to try, in order (PATH already applied).
+    pub candidates: Vec<CString>,
+    pub arguments: Vec<CString>,
+    pub environment: Vec<CString>,
+    pub directory: Option<CString>,
+    pub credentials: Option<Credentials>,
+    /// Give it our terminal's foreground.
+    pub foreground: bool,
+}
+
+/// Which preparation failed in the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Fork,
+    Credentials,
+    Directory,
+    Execute,
+}
+
+impl Stage {
+    fn from_number(number: i32) -> Self {
+        match number {
+            1 => Self::Credentials,
+            2 => Self::Directory,
+            _ => Self::Execute,
+        }
+    }
+
+    fn number(self) -> i32 {
+        match self {
+            Self::Fork => 0,
+            Self::Credentials => 1,
+            Self::Directory => 2,
+            Self::Execute => 3,
+        }
+    }
+}
+
+/// Why a child did not come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub stage: Stage,
+    pub error: Errno,
+}
+
+impl Failure {
+    /// 127 if the command was not found, 126 if it was and cannot be run.
+    pub fn code(self) -> u8 {
+        match (self.stage, self.error) {
+            (Stage::Execute, Errno::ENOENT | Errno::ENOTDIR) => crate::exit::NOT_FOUND,
+            (Stage::Fork, _) => crate::exit::KERNEL,
+            _ => crate::exit::NOT_EXECUTABLE,
+        }
+    }
+}
+
+/// Starts a child in a process group of its own, with the mask and
+/// dispositions that we inherited. Returns once it has exec'd (or is known not
+/// to), so a signal sent afterwards cannot be lost.
+///
+/// # Errors
+/// The step that failed and the kernel's reason. The dead child is then still
+/// to be reaped, by its pid, as any other.
+pub fn spawn(image: &Image, inherited: &Inherited) -> Result<Pid, Failure> {
+    let refused = |error| Failure {
+        stage: Stage::Fork,
+        error,
+    };
+    let arguments = pointers(&image.arguments);
+    let environment = pointers(&image.environment);
+    let candidates = pointers(&image.candidates);
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
+    match fork().map_err(refused)? {
+        Forked::Child => {
+            let prepared = Prepared {
+                image,
+                inherited,
+                arguments: &arguments,
+                environment: &environment,
+                candidates: &candidates,
+            };
+            prepared.become_it(writer.as_raw_fd())
+        }
+        Forked::Parent(pid) => {
+            drop(writer);
+            // Both sides set the group: whoever comes first, it exists when we go on.
+            let leader = nix::unistd::Pid::from_raw(pid.number());
+            let _lost_race = nix::unistd::setpgid(leader, leader);
+            match wait_for_exec(&reader) {
+                Some(failure) => Err(failure),
+                None => Ok(pid),
+            }
+        }
+    }
+}
+
+/// Which side of a fork this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forked {
+    Child,
+    Parent(Pid),
+}
+
+/// Forks this process. Only for the single-threaded supervisor: the child is a
+/// whole copy and may go on as it likes.
+///
+/// # Errors
+/// `EAGAIN` (pids limit) or `ENOMEM`.
+pub fn fork() -> Result<Forked, Errno> {
+    // SAFETY: the supervisor has one thread, so the child holds no lock that
+    // another thread of the parent had.
+    let pid = unsafe { libc::fork() };
+    let pid = Errno::result(pid)?;
+    Ok(Pid::from_number(pid).map_or(Forked::Child, Forked::Parent))
+}
+
+/// Ends a forked child at once, without the parent's exit handlers.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: _exit(2) does not return and touches no memory of ours.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Takes on `credentials` for good: groups first, the user last, since only
+/// root may change the others. Async-signal-safe.
+///
+/// # Errors
+/// `EPERM` if we may not.
+pub fn take_credentials(credentials: &Credentials) -> Result<(), Errno> {
+    if let Some(groups) = &credentials.groups {
+        // SAFETY: the slice gives both the length and the address.
+        let result = unsafe { libc::setgroups(groups.len(), groups.as_ptr()) };
+        Errno::result(result)?;
+    }
+    // SAFETY: takes a number.
+    let result = unsafe { libc::setgid(credentials.group) };
+    Errno::result(result)?;
+    // SAFETY: takes a number.
+    let result = unsafe { libc::setuid(credentials.user) };
+    Errno::result(result).map(drop)
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([ptr::null()])
+        .collect()
+}
+
+fn wait_for_exec(reader: &OwnedFd) -> Option<Failure> {
+    let mut polled = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    while poll(&mut polled, PollTimeout::from(EXEC_PATIENCE)) == Err(Errno::EINTR) {}
+    if !polled[0].any().unwrap_or(false) {
+        return None;
+    }
+    let mut report = [0_u8; 8];
+    let count = nix::unistd::read(reader, &mut report).unwrap_or(0);
+    let [a, b, c, d, e, f, g, h] = report;
+    (count == 8).then(|| Failure {
+        stage: Stage::from_number(i32::from_ne_bytes([a, b, c, d])),
+        error: Errno::from_raw(i32::from_ne_bytes([e, f, g, h])),
+    })
+}
+
+struct Prepared<'a> {
+    image: &'a Image,
+    inherited: &'a Inherited,
+    arguments: &'a [*const c_char],
+    environment: &'a [*const c_char],
+    candidates: &'a [*const c_char],
+}
+
+impl Prepared<'_> {
+    /// In the child. Nothing below allocates.
+    fn become_it(&self, report: RawFd) -> ! {
+        let failure = match self.prepare() {
+            Ok(()) => self.execute(),
+            Err(failure) => failure,
+        };
+        let [a, b, c, d] = failure.stage.number().to_ne_bytes();
+        let [e, f, g, h] = (failure.error as i32).to_ne_bytes();
+        let message = [a, b, c, d, e, f, g, h];
+        // SAFETY: eight bytes of our stack; a short or failed write is told by the exit code.
+        unsafe { libc::write(report, message.as_ptr().cast(), message.len()) };
+        exit_now(failure.code())
+    }
+
+    fn prepare(&self) -> Result<(), Failure> {
+        // SAFETY: setpgid(0, 0) makes this child the leader of its own group.
+        unsafe { libc::setpgid(0, 0) };
+        if self.image.foreground {
+            // All signals are blocked, so SIGTTOU cannot stop us here.
+            // SAFETY: takes numbers.
+            let own = unsafe { libc::getpid() };
+            // A terminal that is gone is no reason not to run.
+            // SAFETY: takes numbers.
+            unsafe { libc::tcsetpgrp(0, own) };
+        }
+        if let Some(credentials) = &self.image.credentials {
+            take_credentials(credentials).map_err(|error| Failure {
+                stage: Stage::Credentials,
+                error,
+            })?;
+        }
+        if let Some(directory) = &self.image.directory {
+            // SAFETY: a NUL-terminated string.
+            let result = unsafe { libc::chdir(directory.as_ptr()) };
+            Errno::result(result).map_err(|error| Failure {
+                stage: Stage::Directory,
+                error,
+            })?;
+        }
+        self.inherited.restore();
+        Ok(())
+    }
+
+    /// Tries the candidates as `execvp(3)` does, without its `/bin/sh` fallback:
+    /// the first that is there and may be run; permission denied is remembered.
+    fn execute(&self) -> Failure {
+        let mut remembered = Errno::ENOENT;
+        for candidate in self.candidates {
+            if candidate.is_null() {
+                break;
+            }
+            // SAFETY: the path and both null-terminated arrays outlive the call.
+            unsafe { libc::execve(*candidate, self.arguments.as_ptr(), self.environment.as_ptr()) };
+            match Errno::last() {
+                Errno::ENOENT | Errno::ENOTDIR => {}
+                Errno::EACCES => remembered = Errno::EACCES,
+                error => {
+                    return Failure {
+                        stage: Stage::Execute,
+                        error,
+                    };
+                }
+            }
+        }
+        Failure {
+            stage: Stage::Execute,
+            error: remembered,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The controlling terminal, where there is one.
+
+use super::descriptors::standard_input;
+use nix::unistd::{Pid, getpgrp, tcgetpgrp};
+
+/// Standard input is our controlling terminal and our process group has its
+/// foreground: only then may the main process be given it.
+pub fn has_foreground() -> bool {
+    tcgetpgrp(standard_input()).is_ok_and(|group: Pid| group == getpgrp())
+}
+
+/// Standard error is a terminal, so a person reads it.
+pub fn is_on_standard_error() -> bool {
+    nix::unistd::isatty(super::descriptors::standard_error()).unwrap_or(false)
+}

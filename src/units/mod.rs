@@ -1,0 +1,14 @@
+//! Values with a unit: parsed from what people write, printed the way they
+//! would write it.
+//!
+//! Owns the text forms. Imports nothing from the rest of the crate, does no I/O.
+
+mod byte_size;
+mod duration;
+mod moment;
+mod signal;
+
+pub use byte_size::ByteSize;
+pub use duration::{format_duration, parse_duration};
+pub use moment::Moment;
+pub use signal::Signal;
