@@ -14,10 +14,7 @@ fn main() {
 }
 
 fn commit_of_checkout() -> Option<String> {
-    let output = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output()
-        .ok()?;
+    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let commit = text.trim();
     (output.status.success() && !commit.is_empty()).then(|| commit.to_owned())

@@ -45,12 +45,7 @@ pub async fn capture_threads(
     let (path, mut file) = match bundle.open(name) {
         Ok(opened) => opened,
         Err(error) => {
-            return record(
-                Status::Failed,
-                None,
-                None,
-                Some(format!("cannot write {name}: {error}")),
-            );
+            return record(Status::Failed, None, None, Some(format!("cannot write {name}: {error}")));
         }
     };
     let mut hasher = Hasher::default();
@@ -74,12 +69,7 @@ pub async fn capture_threads(
     match trouble {
         None => match bundle.finish(name, name) {
             Ok(_) => record(Status::Complete, Some(name.to_owned()), Some(digest), None),
-            Err(error) => record(
-                Status::Failed,
-                None,
-                None,
-                Some(format!("cannot rename {name}: {error}")),
-            ),
+            Err(error) => record(Status::Failed, None, None, Some(format!("cannot rename {name}: {error}"))),
         },
         Some(reason) if digest.bytes == 0 => {
             bundle.discard(name);
@@ -151,9 +141,7 @@ fn dump_command(path: &Path) -> Result<String, String> {
     // The command's parser splits at spaces outside quotes and knows no escapes
     // (`diagnosticFramework.cpp`, `DCmdArgIter`).
     if text.contains(['"', '\n', '\r']) {
-        return Err(format!(
-            "the JVM cannot be told the path {text}: it holds a quote or a line break"
-        ));
+        return Err(format!("the JVM cannot be told the path {text}: it holds a quote or a line break"));
     }
     Ok(format!("GC.heap_dump -all \"{text}\""))
 }
@@ -170,11 +158,7 @@ async fn too_large(session: &Session, folder: &Path, deadline: Instant) -> Optio
     let used = used_bytes(&text)?;
     let dump = used.saturating_mul(DUMP_FACTOR_PERCENT) / 100 + DUMP_BASE;
     // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
-    let disk = if session.version.feature >= 22 {
-        dump.saturating_mul(2)
-    } else {
-        dump
-    };
+    let disk = if session.version.feature >= 22 { dump.saturating_mul(2) } else { dump };
     let time = Duration::from_secs(dump / DUMP_RATE);
     let left = deadline.saturating_duration_since(Instant::now());
     if time > left {
@@ -212,24 +196,17 @@ struct Marker {
 
 impl Marker {
     fn new(wanted: &'static [u8]) -> Self {
-        Self {
-            wanted,
-            tail: Vec::new(),
-            found: false,
-        }
+        Self { wanted, tail: Vec::new(), found: false }
     }
 
     fn look(&mut self, chunk: &[u8]) {
-        let head = chunk
-            .get(..self.wanted.len().min(chunk.len()))
-            .unwrap_or_default();
+        let head = chunk.get(..self.wanted.len().min(chunk.len())).unwrap_or_default();
         self.tail.extend_from_slice(head);
         self.found |= contains(&self.tail, self.wanted) || contains(chunk, self.wanted);
         let keep = self.wanted.len().saturating_sub(1);
         if chunk.len() >= keep {
             self.tail.clear();
-            self.tail
-                .extend_from_slice(chunk.get(chunk.len() - keep..).unwrap_or_default());
+            self.tail.extend_from_slice(chunk.get(chunk.len() - keep..).unwrap_or_default());
         }
     }
 }

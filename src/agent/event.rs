@@ -15,6 +15,8 @@ use tracing::{error, info, warn};
 
 /// A first attach, or a thread dump, gets at most this share of the time.
 const FIRST_STEP_SHARE: u32 = 2;
+/// What moving files and writing the manifest may take.
+const MANIFEST_TIME: Duration = Duration::from_millis(300);
 
 /// What set an event off, and how long it may take.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Occasion {
     pub(super) trigger: Trigger,
     /// The JVM is needed no longer than until then.
     pub(super) capture_until: Instant,
+    /// Everything is stored by then.
+    pub(super) store_until: Instant,
     pub(super) stop: Option<evidence::Stop>,
     pub(super) main_ended: Option<String>,
 }
@@ -29,6 +33,7 @@ pub(super) struct Occasion {
 /// An event whose evidence is captured and not yet stored.
 #[derive(Debug)]
 pub(super) struct Captured {
+    store_until: Instant,
     bundle: Bundle,
     manifest: Manifest,
 }
@@ -43,10 +48,7 @@ pub(super) async fn capture(
 ) -> Option<Captured> {
     let began = SystemTime::now();
     let rules: Vec<_> = evidence.rules_on(occasion.trigger).collect();
-    let mut wanted: Vec<Artifact> = rules
-        .iter()
-        .flat_map(|rule| rule.capture.iter().copied())
-        .collect();
+    let mut wanted: Vec<Artifact> = rules.iter().flat_map(|rule| rule.capture.iter().copied()).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let trigger = word(occasion.trigger);
@@ -85,15 +87,13 @@ pub(super) async fn capture(
         }
         Err(reason) => {
             for artifact in &wanted {
-                manifest
-                    .artifacts
-                    .push(missing(*artifact, Status::Failed, reason.clone()));
+                manifest.artifacts.push(missing(*artifact, Status::Failed, reason.clone()));
             }
             manifest.jvm_missing = Some(reason);
         }
     }
     manifest.event.captured = rfc3339(SystemTime::now());
-    Some(Captured { bundle, manifest })
+    Some(Captured { store_until: occasion.store_until, bundle, manifest })
 }
 
 /// The cheap and certain first: a thread dump before the heap dump, since
@@ -109,11 +109,7 @@ async fn climb(
     for artifact in wanted {
         let left = occasion.capture_until.saturating_duration_since(Instant::now());
         let record = if silent {
-            missing(
-                *artifact,
-                Status::Skipped,
-                "the JVM did not answer before".to_owned(),
-            )
+            missing(*artifact, Status::Skipped, "the JVM did not answer before".to_owned())
         } else if left.is_zero() {
             missing(*artifact, Status::Skipped, "no time was left".to_owned())
         } else {
@@ -165,23 +161,28 @@ fn thread_dump_to_standard_output(pid: Pid) -> String {
 
 /// Digests what has none, moves everything to the store, the manifest last.
 pub(super) fn store_all(evidence: &Evidence, plan: &Plan, captured: Captured) -> bool {
-    let Captured { bundle, mut manifest } = captured;
+    let Captured { store_until, bundle, mut manifest } = captured;
+    // The manifest matters more than a digest: it is written in any case.
+    let is_late = || Instant::now() + MANIFEST_TIME > store_until;
     let store = store(evidence);
     let date = manifest.event.began.get(..10).unwrap_or("undated").to_owned();
-    let folder = [&plan.service, &date, &plan.task, &manifest.event.id]
-        .map(String::as_str)
-        .join("/");
+    let folder = [&plan.service, &date, &plan.task, &manifest.event.id].map(String::as_str).join("/");
     let mut complete = 0_usize;
     for record in &mut manifest.artifacts {
         let Some(file) = record.file.clone() else { continue };
         let path = bundle.folder().join(&file);
-        let stored = digest_file(&path)
+        let stored = digest_file(&path, is_late)
             .map_err(|error| format!("cannot read {}: {error}", path.display()))
             .and_then(|digest| store.put(&path, &format!("{folder}/{file}")).map(|()| digest));
         match stored {
             Ok(digest) => {
-                record.bytes = Some(digest.bytes);
-                record.sha256 = Some(digest.sha256);
+                match digest {
+                    Some(digest) => {
+                        record.bytes = Some(digest.bytes);
+                        record.sha256 = Some(digest.sha256);
+                    }
+                    None => record.reason = Some("stored without a digest: no time was left".to_owned()),
+                }
                 complete += usize::from(record.status == Status::Complete);
             }
             Err(reason) => {
@@ -192,9 +193,8 @@ pub(super) fn store_all(evidence: &Evidence, plan: &Plan, captured: Captured) ->
         }
     }
     manifest.event.stored = rfc3339(SystemTime::now());
-    let written = manifest
-        .to_bytes()
-        .and_then(|bytes| store.put_bytes(&bytes, &format!("{folder}/manifest.json")));
+    let written =
+        manifest.to_bytes().and_then(|bytes| store.put_bytes(&bytes, &format!("{folder}/manifest.json")));
     bundle.remove();
     let path = store.path(&folder);
     match written {

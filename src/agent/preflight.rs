@@ -29,22 +29,14 @@ pub fn preflight(plan: &Plan) -> u8 {
     for problem in &problems {
         error!("preflight: {problem}");
     }
-    if problems.is_empty() {
-        crate::exit::SUCCESS
-    } else {
-        crate::exit::PREFLIGHT
-    }
+    if problems.is_empty() { crate::exit::SUCCESS } else { crate::exit::PREFLIGHT }
 }
 
 fn local(plan: &Plan, needs: &Preflight) -> Vec<String> {
     let mut problems = Vec::new();
     for path in &needs.files {
         if let Err(error) = access(path, AccessFlags::R_OK) {
-            problems.push(format!(
-                "the file {} cannot be read: {}",
-                path.display(),
-                error.desc()
-            ));
+            problems.push(format!("the file {} cannot be read: {}", path.display(), error.desc()));
         }
     }
     for name in &needs.variables {

@@ -86,12 +86,7 @@ impl Agent<'_> {
                 self.main = Some(pid);
                 self.warming = Some(Box::pin(warm::attach(pid)));
             }
-            Fact::StopRequested {
-                signal,
-                begun,
-                evidence_until,
-                ..
-            } => {
+            Fact::StopRequested { signal, begun, evidence_until, deadline } => {
                 // Attaching goes on as part of the event, within its time.
                 self.warming = None;
                 let budget = begun.until(evidence_until);
@@ -104,6 +99,7 @@ impl Agent<'_> {
                 self.begin(Occasion {
                     trigger: Trigger::Stop,
                     capture_until: instant(evidence_until),
+                    store_until: instant(deadline),
                     stop: Some(stop),
                     main_ended: None,
                 });
@@ -125,14 +121,12 @@ impl Agent<'_> {
         if asked || status.is_success() || !has_rule || self.capturing.is_some() {
             return;
         }
-        let longest = self
-            .evidence
-            .rules_on(Trigger::Exit)
-            .map(|rule| rule.deadline)
-            .max();
+        let longest = self.evidence.rules_on(Trigger::Exit).map(|rule| rule.deadline).max();
+        let until = Instant::now() + longest.unwrap_or(Duration::ZERO);
         self.begin(Occasion {
             trigger: Trigger::Exit,
-            capture_until: Instant::now() + longest.unwrap_or(Duration::ZERO),
+            capture_until: until,
+            store_until: until,
             stop: None,
             main_ended: Some(status.to_string()),
         });

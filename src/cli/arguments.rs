@@ -5,14 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-const VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    " (",
-    env!("BOOKEND_COMMIT"),
-    ", ",
-    env!("BOOKEND_TARGET"),
-    ")"
-);
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("BOOKEND_COMMIT"), ", ", env!("BOOKEND_TARGET"), ")");
 
 const EXIT_CODES: &str = "\
 Exit codes of `run`:
@@ -125,12 +119,7 @@ pub(super) struct Jcmd {
     #[arg(value_name = "PID")]
     pub(super) pid: i32,
     /// The diagnostic command and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]

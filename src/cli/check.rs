@@ -19,11 +19,7 @@ pub(super) fn check(environment: Vec<(OsString, OsString)>, check: &Check) -> u8
     let (config, journal, mut diagnostics) = config::load(&inputs);
     let facts = Facts::gather(environment);
     // A file without a command is good: the image's CMD gives it.
-    let command = if config.main.command.is_none() {
-        vec!["COMMAND".into()]
-    } else {
-        Vec::new()
-    };
+    let command = if config.main.command.is_none() { vec!["COMMAND".into()] } else { Vec::new() };
     let plan = plan::make(&config, &facts, &command, &mut diagnostics);
     if !diagnostics.is_empty() {
         output::complain(&refusal(&diagnostics).replace("; nothing was started", ""));
@@ -51,37 +47,17 @@ fn resolved(plan: &Plan, written: &[(String, String, String)]) -> Vec<(String, S
     let duration = |span| format!("\"{}\"", format_duration(span));
     let source = |text: &str| text.to_owned();
     let all = [
-        (
-            "service.name",
-            format!("\"{}\"", plan.service),
-            source("default: the host name"),
-        ),
-        (
-            "stop.grace",
-            duration(plan.stop.grace),
-            plan.stop.grace_source.clone(),
-        ),
-        (
-            "stop.margin",
-            duration(plan.stop.margin),
-            source("default: 1s, at most a tenth of the grace"),
-        ),
-        (
-            "main.reserve",
-            duration(plan.stop.reserve),
-            source("default: a third of the grace"),
-        ),
+        ("service.name", format!("\"{}\"", plan.service), source("default: the host name")),
+        ("stop.grace", duration(plan.stop.grace), plan.stop.grace_source.clone()),
+        ("stop.margin", duration(plan.stop.margin), source("default: 1s, at most a tenth of the grace")),
+        ("main.reserve", duration(plan.stop.reserve), source("default: a third of the grace")),
         (
             "main.user",
             format!("\"{}\"", nix::unistd::geteuid()),
             source("default: the user that bookend runs as"),
         ),
         ("main.command", "what follows --".to_owned(), source("default")),
-        (
-            "main.stop_signal",
-            "the signal received".to_owned(),
-            source("default"),
-        ),
+        ("main.stop_signal", "the signal received".to_owned(), source("default")),
     ];
     all.into_iter()
         .filter(|(path, ..)| !written.iter().any(|(known, ..)| known == path))
@@ -91,11 +67,7 @@ fn resolved(plan: &Plan, written: &[(String, String, String)]) -> Vec<(String, S
 
 fn table(rows: &[(String, String, String)]) -> String {
     let width = |column: fn(&(String, String, String)) -> &String| {
-        rows.iter()
-            .map(|row| column(row).chars().count())
-            .filter(|width| *width <= 48)
-            .max()
-            .unwrap_or(0)
+        rows.iter().map(|row| column(row).chars().count()).filter(|width| *width <= 48).max().unwrap_or(0)
     };
     let (paths, values) = (width(|row| &row.0), width(|row| &row.1));
     let mut text = String::new();

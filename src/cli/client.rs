@@ -75,11 +75,7 @@ pub(super) fn target(pid: Option<i32>) -> Result<Target, String> {
         (Some(last), false) => {
             found.push(last);
             let pids: Vec<String> = found.iter().map(|target| target.pid.to_string()).collect();
-            Err(format!(
-                "there are {} JVMs: choose one with --pid: {}",
-                pids.len(),
-                pids.join(", ")
-            ))
+            Err(format!("there are {} JVMs: choose one with --pid: {}", pids.len(), pids.join(", ")))
         }
     }
 }
@@ -88,7 +84,5 @@ pub(super) fn target(pid: Option<i32>) -> Result<Target, String> {
 pub(super) async fn session(target: Target, deadline: Instant) -> Result<Session, String> {
     let pid = target.pid;
     let until = deadline.min(Instant::now() + ATTACH_PATIENCE);
-    Session::open(target, until)
-        .await
-        .map_err(|error| format!("cannot attach to process {pid}: {error}"))
+    Session::open(target, until).await.map_err(|error| format!("cannot attach to process {pid}: {error}"))
 }

@@ -39,32 +39,23 @@ async fn take(arguments: &Dump, begun: &client::Begun) -> Result<(), String> {
     }
     if nix::unistd::geteuid().is_root() {
         chown(bundle.folder(), Some(owner.0), Some(owner.1)).map_err(|error| {
-            format!(
-                "cannot give {} to the JVM's user: {error}",
-                bundle.folder().display()
-            )
+            format!("cannot give {} to the JVM's user: {error}", bundle.folder().display())
         })?;
     }
     let (name, work): (_, std::pin::Pin<Box<dyn Future<Output = _>>>) = match arguments.artifact {
-        DumpArtifact::Threads => (
-            "threads-1.txt",
-            Box::pin(capture_threads(&session, &bundle, "threads-1.txt", deadline)),
-        ),
-        DumpArtifact::Heap => (
-            "heap.hprof",
-            Box::pin(capture_heap(&session, &bundle, "heap.hprof", deadline)),
-        ),
+        DumpArtifact::Threads => {
+            ("threads-1.txt", Box::pin(capture_threads(&session, &bundle, "threads-1.txt", deadline)))
+        }
+        DumpArtifact::Heap => {
+            ("heap.hprof", Box::pin(capture_heap(&session, &bundle, "heap.hprof", deadline)))
+        }
     };
     let started = Instant::now();
     let record = with_progress(work, &bundle.unfinished(name)).await;
     let outcome = match (&record.file, record.status) {
         (Some(file), Status::Complete) => keep(&bundle.folder().join(file), &arguments.to, file),
         (Some(file), _) => keep(&bundle.folder().join(file), &arguments.to, file).and_then(|path| {
-            Err(format!(
-                "{}; what there is: {}",
-                record.reason.unwrap_or_default(),
-                path.display()
-            ))
+            Err(format!("{}; what there is: {}", record.reason.unwrap_or_default(), path.display()))
         }),
         (None, _) => Err(record.reason.unwrap_or_default()),
     };
@@ -77,18 +68,13 @@ async fn take(arguments: &Dump, begun: &client::Begun) -> Result<(), String> {
 }
 
 async fn print_threads(session: &crate::jvm::Session, deadline: Instant) -> Result<(), String> {
-    let mut reply = session
-        .command("Thread.print -l", deadline)
-        .await
-        .map_err(|error| error.to_string())?;
+    let mut reply = session.command("Thread.print -l", deadline).await.map_err(|error| error.to_string())?;
     loop {
         let chunk = reply.chunk().await.map_err(|error| error.to_string())?;
         if chunk.is_empty() {
             return Ok(());
         }
-        std::io::stdout()
-            .write_all(&chunk)
-            .map_err(|error| format!("cannot write it: {error}"))?;
+        std::io::stdout().write_all(&chunk).map_err(|error| format!("cannot write it: {error}"))?;
     }
 }
 

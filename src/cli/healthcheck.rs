@@ -17,10 +17,7 @@ pub(super) fn healthcheck(arguments: &Healthcheck) -> u8 {
     };
     match answer {
         Ok(_) => {
-            output::say(&format!(
-                "healthy: {address} answered in {}\n",
-                format_duration(begun.elapsed())
-            ));
+            output::say(&format!("healthy: {address} answered in {}\n", format_duration(begun.elapsed())));
             exit::SUCCESS
         }
         Err(reason) => {

@@ -13,10 +13,7 @@ async fn ask(arguments: &Jcmd) -> Result<(), String> {
     let deadline = Instant::now() + arguments.timeout;
     let session = client::session(client::target(Some(arguments.pid))?, deadline).await?;
     let line = arguments.command.join(" ");
-    let mut reply = session
-        .command(&line, deadline)
-        .await
-        .map_err(|error| error.to_string())?;
+    let mut reply = session.command(&line, deadline).await.map_err(|error| error.to_string())?;
     let status = reply.status;
     let mut first = None;
     loop {
@@ -26,17 +23,11 @@ async fn ask(arguments: &Jcmd) -> Result<(), String> {
         }
         if status != 0 {
             first.get_or_insert_with(|| {
-                String::from_utf8_lossy(&chunk)
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned()
+                String::from_utf8_lossy(&chunk).lines().next().unwrap_or_default().to_owned()
             });
             continue;
         }
-        std::io::stdout()
-            .write_all(&chunk)
-            .map_err(|error| format!("cannot write the answer: {error}"))?;
+        std::io::stdout().write_all(&chunk).map_err(|error| format!("cannot write the answer: {error}"))?;
     }
     match status {
         0 => Ok(()),

@@ -41,25 +41,16 @@ pub(super) fn run(inherited: &Inherited, environment: Vec<(OsString, OsString)>,
 pub(super) fn refusal(diagnostics: &Diagnostics) -> String {
     let count = diagnostics.len();
     let errors = if count == 1 { "error" } else { "errors" };
-    format!(
-        "{}bookend: {count} {errors} in the configuration; nothing was started\n",
-        diagnostics.render()
-    )
+    format!("{}bookend: {count} {errors} in the configuration; nothing was started\n", diagnostics.render())
 }
 
 #[cfg(feature = "agent")]
-const ROLES: Roles = Roles {
-    preflight: crate::agent::preflight,
-    agent: crate::agent::run,
-};
+const ROLES: Roles = Roles { preflight: crate::agent::preflight, agent: crate::agent::run };
 
 /// Without the agent there is nothing to fork for; the plan has refused
 /// whatever would need it.
 #[cfg(not(feature = "agent"))]
-const ROLES: Roles = Roles {
-    preflight: |_: &Plan| exit::INTERNAL,
-    agent: |_, _| exit::INTERNAL,
-};
+const ROLES: Roles = Roles { preflight: |_: &Plan| exit::INTERNAL, agent: |_, _| exit::INTERNAL };
 
 #[cfg(feature = "agent")]
 const _: fn(&Plan) -> u8 = ROLES.preflight;

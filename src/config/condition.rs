@@ -31,9 +31,7 @@ impl Condition {
             None => (false, text),
         };
         let rest = rest.strip_prefix("env.").ok_or(forms)?;
-        let end = rest
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         let (variable, rest) = rest.split_at(end);
         if variable.is_empty() {
             return Err(forms.to_owned());
@@ -42,24 +40,13 @@ impl Condition {
         let test = if rest.is_empty() {
             if negated { Test::NotSet } else { Test::Set }
         } else if let Some(value) = rest.strip_prefix("==").and_then(|value| unquote(value.trim())) {
-            if negated {
-                Test::Differs(value)
-            } else {
-                Test::Equals(value)
-            }
+            if negated { Test::Differs(value) } else { Test::Equals(value) }
         } else if let Some(value) = rest.strip_prefix("!=").and_then(|value| unquote(value.trim())) {
-            if negated {
-                Test::Equals(value)
-            } else {
-                Test::Differs(value)
-            }
+            if negated { Test::Equals(value) } else { Test::Differs(value) }
         } else {
             return Err(forms.to_owned());
         };
-        Ok(Self {
-            variable: variable.to_owned(),
-            test,
-        })
+        Ok(Self { variable: variable.to_owned(), test })
     }
 
     /// Asks `environment`, which answers the value of a variable.
@@ -121,25 +108,13 @@ mod tests {
             ("not env.X == 'true'", Some("false"), true),
         ] {
             let condition = Condition::parse(text).expect(text);
-            assert_eq!(
-                condition.holds(|_| value.map(OsStr::new)),
-                holds,
-                "{text} with {value:?}"
-            );
+            assert_eq!(condition.holds(|_| value.map(OsStr::new)), holds, "{text} with {value:?}");
         }
     }
 
     #[test]
     fn refuses_what_it_does_not_know() {
-        for text in [
-            "",
-            "X",
-            "env.",
-            "env.X = 'a'",
-            "env.X == a",
-            "env.X && env.Y",
-            "env.X == 'it's'",
-        ] {
+        for text in ["", "X", "env.", "env.X = 'a'", "env.X == a", "env.X && env.Y", "env.X == 'it's'"] {
             assert!(Condition::parse(text).is_err(), "{text}");
         }
     }

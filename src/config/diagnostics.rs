@@ -31,11 +31,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error about the value at `place`; `label` is written under the caret.
     pub fn error(message: impl Into<String>, place: &Place, label: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            labels: vec![(place.clone(), label.into())],
-            help: Vec::new(),
-        }
+        Self { message: message.into(), labels: vec![(place.clone(), label.into())], help: Vec::new() }
     }
 
     /// Another place that has to do with it.
@@ -114,26 +110,19 @@ impl Diagnostics {
         }
         let mut ordered: Vec<&Diagnostic> = self.found.iter().collect();
         ordered.sort_by_key(|diagnostic| diagnostic.order());
-        let config = term::Config {
-            chars: term::Chars::ascii(),
-            ..term::Config::default()
-        };
+        let config = term::Config { chars: term::Chars::ascii(), ..term::Config::default() };
         let mut text = String::new();
         for diagnostic in ordered {
             let labels =
-                diagnostic
-                    .labels
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(index, (place, label))| match place {
-                        Place::Default(_) => None,
-                        Place::Written { source, span } if index == 0 => {
-                            Some(Label::primary(source.0, span.clone()).with_message(label))
-                        }
-                        Place::Written { source, span } => {
-                            Some(Label::secondary(source.0, span.clone()).with_message(label))
-                        }
-                    });
+                diagnostic.labels.iter().enumerate().filter_map(|(index, (place, label))| match place {
+                    Place::Default(_) => None,
+                    Place::Written { source, span } if index == 0 => {
+                        Some(Label::primary(source.0, span.clone()).with_message(label))
+                    }
+                    Place::Written { source, span } => {
+                        Some(Label::secondary(source.0, span.clone()).with_message(label))
+                    }
+                });
             let mut notes: Vec<String> = Vec::new();
             for (place, label) in &diagnostic.labels {
                 if matches!(place, Place::Default(_)) {

@@ -45,33 +45,16 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn get(&self, key: &str) -> Option<(&Place, &Node)> {
-        self.entries
-            .iter()
-            .find(|(name, ..)| name == key)
-            .map(|(_, place, node)| (place, node))
+        self.entries.iter().find(|(name, ..)| name == key).map(|(_, place, node)| (place, node))
     }
 
     /// The node under `key`, made with `make` where there is none.
     pub(super) fn entry(&mut self, key: &str, place: &Place, make: impl FnOnce() -> Value) -> &mut Node {
-        let index = self
-            .entries
-            .iter()
-            .position(|(name, ..)| name == key)
-            .unwrap_or_else(|| {
-                self.entries.push((
-                    key.to_owned(),
-                    place.clone(),
-                    Node {
-                        value: make(),
-                        place: place.clone(),
-                    },
-                ));
-                self.entries.len() - 1
-            });
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "the index was found or pushed one line above"
-        )]
+        let index = self.entries.iter().position(|(name, ..)| name == key).unwrap_or_else(|| {
+            self.entries.push((key.to_owned(), place.clone(), Node { value: make(), place: place.clone() }));
+            self.entries.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "the index was found or pushed one line above")]
         let (_, _, node) = &mut self.entries[index];
         node
     }
@@ -84,11 +67,7 @@ pub(super) fn parse(text: &str, source: SourceId, diagnostics: &mut Diagnostics)
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let place = Place::Written { source, span };
-        diagnostics.push(Diagnostic::error(
-            format!("cannot read the TOML: {}", error.message()),
-            &place,
-            "",
-        ));
+        diagnostics.push(Diagnostic::error(format!("cannot read the TOML: {}", error.message()), &place, ""));
     }
     table(document.get_ref(), source)
 }
@@ -96,10 +75,7 @@ pub(super) fn parse(text: &str, source: SourceId, diagnostics: &mut Diagnostics)
 /// Parses one TOML value, as an environment variable holds it.
 pub(super) fn parse_value(text: &str, place: &Place) -> Result<Node, String> {
     let parsed = DeValue::parse(text).map_err(|error| error.message().to_owned())?;
-    let mut node = Node {
-        value: value(parsed.get_ref(), SourceId::default()),
-        place: place.clone(),
-    };
+    let mut node = Node { value: value(parsed.get_ref(), SourceId::default()), place: place.clone() };
     place_all(&mut node, place);
     Ok(node)
 }
@@ -122,16 +98,10 @@ fn table(parsed: &DeTable<'_>, source: SourceId) -> Table {
     let mut entries: Vec<(String, Place, Node)> = parsed
         .iter()
         .map(|(key, item)| {
-            let place = Place::Written {
-                source,
-                span: key.span(),
-            };
+            let place = Place::Written { source, span: key.span() };
             let node = Node {
                 value: value(item.get_ref(), source),
-                place: Place::Written {
-                    source,
-                    span: item.span(),
-                },
+                place: Place::Written { source, span: item.span() },
             };
             (key.get_ref().to_string(), place, node)
         })
@@ -156,10 +126,7 @@ fn value(parsed: &DeValue<'_>, source: SourceId) -> Value {
                 .iter()
                 .map(|item| Node {
                     value: value(item.get_ref(), source),
-                    place: Place::Written {
-                        source,
-                        span: item.span(),
-                    },
+                    place: Place::Written { source, span: item.span() },
                 })
                 .collect(),
         ),

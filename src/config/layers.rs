@@ -45,10 +45,7 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
         written = true;
         apply_override(&mut root, text, &mut diagnostics);
     }
-    let mut context = Context {
-        diagnostics,
-        journal: Vec::new(),
-    };
+    let mut context = Context { diagnostics, journal: Vec::new() };
     let config = Config::read(Reader::root(&root), written, &mut context);
     (config, context.journal, context.diagnostics)
 }
@@ -75,10 +72,7 @@ fn chosen_file(inputs: &Inputs) -> Option<(PathBuf, bool)> {
     if let Some(path) = &inputs.file {
         return Some((path.clone(), true));
     }
-    let named = inputs
-        .environment
-        .iter()
-        .find(|(name, _)| name == "BOOKEND_CONFIG");
+    let named = inputs.environment.iter().find(|(name, _)| name == "BOOKEND_CONFIG");
     match named {
         Some((_, path)) if path.is_empty() => None,
         Some((_, path)) => Some((PathBuf::from(path), true)),
@@ -95,33 +89,20 @@ fn apply_variable(
     diagnostics: &mut Diagnostics,
 ) -> bool {
     let Some(name) = name.to_str() else { return false };
-    let Some(path) = name
-        .strip_prefix(VARIABLE_PREFIX)
-        .filter(|path| path.contains("__"))
-    else {
+    let Some(path) = name.strip_prefix(VARIABLE_PREFIX).filter(|path| path.contains("__")) else {
         return false;
     };
     let text = value.to_string_lossy();
     let line = format!("{name}={text}");
     let source = diagnostics.add_source(format!("environment variable {name}"), line.clone());
-    let place = Place::Written {
-        source,
-        span: name.len() + 1..line.len(),
-    };
+    let place = Place::Written { source, span: name.len() + 1..line.len() };
     if value.to_str().is_none() {
-        diagnostics.push(Diagnostic::error(
-            "cannot read a value that is not UTF-8",
-            &place,
-            "",
-        ));
+        diagnostics.push(Diagnostic::error("cannot read a value that is not UTF-8", &place, ""));
         return true;
     }
     let mut keys: Vec<String> = path.split("__").map(str::to_owned).collect();
     // Names under an `env` table are the user's own; all of ours are lower case.
-    let own = keys
-        .iter()
-        .position(|key| key.eq_ignore_ascii_case("env"))
-        .map_or(keys.len(), |at| at + 1);
+    let own = keys.iter().position(|key| key.eq_ignore_ascii_case("env")).map_or(keys.len(), |at| at + 1);
     for key in keys.iter_mut().take(own) {
         key.make_ascii_lowercase();
     }
@@ -132,20 +113,14 @@ fn apply_variable(
 fn apply_override(root: &mut Table, text: &str, diagnostics: &mut Diagnostics) {
     let source = diagnostics.add_source(format!("flag --set {text}"), text.to_owned());
     let Some((path, value)) = text.split_once('=') else {
-        let place = Place::Written {
-            source,
-            span: 0..text.len(),
-        };
+        let place = Place::Written { source, span: 0..text.len() };
         diagnostics.push(
             Diagnostic::error("cannot read --set", &place, "there is no `=`")
                 .help("write it as --set stop.grace=45s"),
         );
         return;
     };
-    let place = Place::Written {
-        source,
-        span: path.len() + 1..text.len(),
-    };
+    let place = Place::Written { source, span: path.len() + 1..text.len() };
     let keys: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
     set(root, &keys, value, &place, diagnostics);
 }
@@ -182,20 +157,13 @@ fn set(root: &mut Table, keys: &[String], text: &str, place: &Place, diagnostics
         let kind = node.value.kind();
         let Value::Table(inner) = &mut node.value else {
             let message = format!("cannot set `{}`", keys.join("."));
-            diagnostics.push(Diagnostic::error(
-                message,
-                place,
-                format!("`{key}` is {kind}, not a table"),
-            ));
+            diagnostics.push(Diagnostic::error(message, place, format!("`{key}` is {kind}, not a table")));
             return;
         };
         table = inner;
     }
     let node = table.entry(last, place, || Value::Text(String::new()));
-    *node = Node {
-        value: Value::Text(text.to_owned()),
-        place: place.clone(),
-    };
+    *node = Node { value: Value::Text(text.to_owned()), place: place.clone() };
 }
 
 /// Element `index` of an array of tables, added if it is the next one; else how many there are.
@@ -204,10 +172,7 @@ fn element<'n>(node: &'n mut Node, index: usize, place: &Place) -> Result<&'n mu
         return Err(0);
     };
     if index == items.len() {
-        items.push(Node {
-            value: Value::Table(Table::default()),
-            place: place.clone(),
-        });
+        items.push(Node { value: Value::Table(Table::default()), place: place.clone() });
     }
     let count = items.len();
     items.get_mut(index).ok_or(count)

@@ -59,11 +59,7 @@ impl<'a> Reader<'a> {
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     fn node(&mut self, key: &'static str) -> Option<&'a Node> {
@@ -80,16 +76,9 @@ impl<'a> Reader<'a> {
         let node = self.node(key)?;
         match T::from_node(node) {
             Ok(value) => {
-                let entry = Entry {
-                    path: self.path_of(key),
-                    value: value.show(),
-                    place: node.place.clone(),
-                };
+                let entry = Entry { path: self.path_of(key), value: value.show(), place: node.place.clone() };
                 context.journal.push(entry);
-                Some(Setting {
-                    value,
-                    place: node.place.clone(),
-                })
+                Some(Setting { value, place: node.place.clone() })
             }
             Err(diagnostic) => {
                 context.diagnostics.push(diagnostic);
@@ -111,17 +100,10 @@ impl<'a> Reader<'a> {
         }
         let place = Place::Default(String::new());
         if !is_written {
-            let entry = Entry {
-                path: self.path_of(key),
-                value: default.show(),
-                place: place.clone(),
-            };
+            let entry = Entry { path: self.path_of(key), value: default.show(), place: place.clone() };
             context.journal.push(entry);
         }
-        Setting {
-            value: default,
-            place,
-        }
+        Setting { value: default, place }
     }
 
     /// The value under `key`, whose absence is an error.
@@ -149,23 +131,13 @@ impl<'a> Reader<'a> {
         let node = self.node(key);
         if let Some(node) = node {
             if let Value::Table(table) = &node.value {
-                return Reader {
-                    path,
-                    table: Some(table),
-                    place: node.place.clone(),
-                    known: Vec::new(),
-                };
+                return Reader { path, table: Some(table), place: node.place.clone(), known: Vec::new() };
             }
             let label = format!("this is {}", node.value.kind());
             let diagnostic = Diagnostic::error(format!("expected the table [{path}]"), &node.place, label);
             context.diagnostics.push(diagnostic);
         }
-        Reader {
-            path,
-            table: None,
-            place: Place::Default(String::new()),
-            known: Vec::new(),
-        }
+        Reader { path, table: None, place: Place::Default(String::new()), known: Vec::new() }
     }
 
     /// The tables of the array under `key` (`[[hook]]`).
@@ -177,9 +149,7 @@ impl<'a> Reader<'a> {
         let Value::Array(items) = &node.value else {
             let label = format!("this is {}", node.value.kind());
             let message = format!("expected an array of tables [[{path}]]");
-            context
-                .diagnostics
-                .push(Diagnostic::error(message, &node.place, label));
+            context.diagnostics.push(Diagnostic::error(message, &node.place, label));
             return Vec::new();
         };
         let mut readers = Vec::new();
@@ -195,9 +165,7 @@ impl<'a> Reader<'a> {
             } else {
                 let label = format!("this is {}", item.value.kind());
                 let message = format!("expected a table [[{path}]]");
-                context
-                    .diagnostics
-                    .push(Diagnostic::error(message, &item.place, label));
+                context.diagnostics.push(Diagnostic::error(message, &item.place, label));
             }
         }
         readers
@@ -210,11 +178,7 @@ impl<'a> Reader<'a> {
             if self.known.contains(&key.as_str()) {
                 continue;
             }
-            let place = if matches!(node.value, Value::Text(_)) {
-                &node.place
-            } else {
-                place
-            };
+            let place = if matches!(node.value, Value::Text(_)) { &node.place } else { place };
             let message = format!("unknown key `{}`", self.path_of(key));
             let label = match suggestion(key, &self.known) {
                 Some(known) => format!("did you mean `{known}`?"),
@@ -226,9 +190,7 @@ impl<'a> Reader<'a> {
                 format!("in `{}`", self.path)
             };
             let allowed = format!("allowed {where_to}: {}", self.known.join(", "));
-            context
-                .diagnostics
-                .push(Diagnostic::error(message, place, label).help(allowed));
+            context.diagnostics.push(Diagnostic::error(message, place, label).help(allowed));
         }
     }
 }

@@ -136,14 +136,8 @@ impl Config {
             main: Main::read(main, context),
             stop: Stop::read(stop, context),
             preflight: Preflight::read(preflight, context),
-            hooks: hooks
-                .into_iter()
-                .filter_map(|hook| Hook::read(hook, context))
-                .collect(),
-            rules: rules
-                .into_iter()
-                .filter_map(|rule| Rule::read(rule, context))
-                .collect(),
+            hooks: hooks.into_iter().filter_map(|hook| Hook::read(hook, context)).collect(),
+            rules: rules.into_iter().filter_map(|rule| Rule::read(rule, context)).collect(),
             store: Store::read(store, context),
             log: Log::read(log, context),
         }
@@ -152,9 +146,7 @@ impl Config {
 
 impl Service {
     fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
-        let section = Self {
-            name: reader.optional("name", context),
-        };
+        let section = Self { name: reader.optional("name", context) };
         reader.finish(context);
         section
     }
@@ -247,21 +239,13 @@ impl Rule {
         let capture = reader.required("capture", context);
         let deadline = reader.or("deadline", Duration::from_mins(2), context);
         reader.finish(context);
-        Some(Self {
-            place,
-            name: name?,
-            on: on?,
-            capture: capture?,
-            deadline,
-        })
+        Some(Self { place, name: name?, on: on?, capture: capture?, deadline })
     }
 }
 
 impl Store {
     fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
-        let section = Self {
-            url: reader.optional("url", context),
-        };
+        let section = Self { url: reader.optional("url", context) };
         reader.finish(context);
         section
     }

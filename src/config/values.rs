@@ -72,12 +72,8 @@ impl Words for Format {
         &[("human", Self::Human), ("json", Self::Json), ("auto", Self::Auto)];
 }
 impl Words for Level {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-    ];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug)];
 }
 impl Words for super::sections::Stage {
     const WORDS: &'static [(&'static str, Self)] =
@@ -208,9 +204,9 @@ impl FromNode for Signal {
     fn from_value(value: &Value) -> Result<Self, Option<String>> {
         match value {
             Value::String(text) | Value::Text(text) => match Self::parse(text).map_err(Some)? {
-                Self::KILL | Self::STOP => Err(Some(format!(
-                    "{text} cannot be caught: no process could end cleanly on it"
-                ))),
+                Self::KILL | Self::STOP => {
+                    Err(Some(format!("{text} cannot be caught: no process could end cleanly on it")))
+                }
                 signal => Ok(signal),
             },
             _ => Err(None),
@@ -229,9 +225,7 @@ impl FromNode for PathBuf {
         if text.starts_with('/') {
             Ok(Self::from(text))
         } else {
-            Err(Some(format!(
-                "\"{text}\" is relative; write it from the root, with a leading /"
-            )))
+            Err(Some(format!("\"{text}\" is relative; write it from the root, with a leading /")))
         }
     }
     fn show(&self) -> String {
@@ -247,11 +241,7 @@ impl<T: FromNode> FromNode for Vec<T> {
     }
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
         let wrong = |label: String| {
-            Diagnostic::error(
-                format!("expected an array, each element {}", T::EXPECTED),
-                &node.place,
-                label,
-            )
+            Diagnostic::error(format!("expected an array, each element {}", T::EXPECTED), &node.place, label)
         };
         let value = resolve(&node.value).map_err(|reason| wrong(reason.unwrap_or_default()))?;
         let Value::Array(items) = &value else {
@@ -260,15 +250,8 @@ impl<T: FromNode> FromNode for Vec<T> {
         items
             .iter()
             .map(|item| {
-                let place = if matches!(node.value, Value::Text(_)) {
-                    &node.place
-                } else {
-                    &item.place
-                };
-                T::from_node(&Node {
-                    value: item.value.clone(),
-                    place: place.clone(),
-                })
+                let place = if matches!(node.value, Value::Text(_)) { &node.place } else { &item.place };
+                T::from_node(&Node { value: item.value.clone(), place: place.clone() })
             })
             .collect()
     }
@@ -295,10 +278,7 @@ impl FromNode for BTreeMap<String, String> {
         let mut variables = Self::new();
         for (name, key_place, item) in &table.entries {
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(wrong(
-                    key_place,
-                    "a variable's name is not empty and holds no `=`".to_owned(),
-                ));
+                return Err(wrong(key_place, "a variable's name is not empty and holds no `=`".to_owned()));
             }
             variables.insert(name.clone(), String::from_node(item)?);
         }
@@ -325,26 +305,16 @@ impl Reachable {
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let rest = text.strip_prefix("tcp://").ok_or("write it as tcp://host:port")?;
-        let (host, port) = rest
-            .rsplit_once(':')
-            .ok_or("the port is missing: tcp://host:port")?;
-        let port = port
-            .parse()
-            .map_err(|_| format!("`{port}` is not a port (1-65535)"))?;
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let (host, port) = rest.rsplit_once(':').ok_or("the port is missing: tcp://host:port")?;
+        let port = port.parse().map_err(|_| format!("`{port}` is not a port (1-65535)"))?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if host.is_empty() || host.contains(['/', '@', ' ']) {
             return Err(format!("`{host}` is not a host name or address"));
         }
         if port == 0 {
             return Err("`0` is not a port (1-65535)".to_owned());
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
@@ -386,9 +356,7 @@ impl FromNode for StoreUrl {
             }));
         };
         if !path.starts_with('/') || path == "/" {
-            return Err(Some(
-                "the directory must be absolute: file:///directory".to_owned(),
-            ));
+            return Err(Some("the directory must be absolute: file:///directory".to_owned()));
         }
         Ok(Self::Directory(PathBuf::from(path.trim_end_matches('/'))))
     }

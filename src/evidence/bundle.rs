@@ -31,11 +31,7 @@ impl Bundle {
             .create(spool)
             .map_err(|error| refused(spool, error))?;
         for number in 1..1000 {
-            let name = if number == 1 {
-                name.to_owned()
-            } else {
-                format!("{name}-{number}")
-            };
+            let name = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
             let folder = spool.join(name);
             match DirBuilder::new().mode(PRIVATE_FOLDER).create(&folder) {
                 Ok(()) => return Ok(Self { folder }),
@@ -43,10 +39,7 @@ impl Bundle {
                 Err(error) => return Err(refused(&folder, error)),
             }
         }
-        Err(format!(
-            "cannot make a folder for {name} in {}: a thousand are there",
-            spool.display()
-        ))
+        Err(format!("cannot make a folder for {name} in {}: a thousand are there", spool.display()))
     }
 
     pub fn folder(&self) -> &Path {
@@ -55,10 +48,7 @@ impl Bundle {
 
     /// The folder's own name: the event's id.
     pub fn id(&self) -> String {
-        self.folder
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default()
+        self.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// Where `name` is while it is not whole.
@@ -72,11 +62,7 @@ impl Bundle {
     /// As opening it does.
     pub fn open(&self, name: &str) -> io::Result<(PathBuf, File)> {
         let path = self.unfinished(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(PRIVATE_FILE)
-            .open(&path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&path)?;
         Ok((path, file))
     }
 
@@ -96,10 +82,7 @@ impl Bundle {
     /// write beside it (`name.p0`, `name.p1`, …).
     pub fn discard(&self, name: &str) {
         let unfinished = self.unfinished(name);
-        let Some(stem) = unfinished
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-        else {
+        let Some(stem) = unfinished.file_name().map(|name| name.to_string_lossy().into_owned()) else {
             return;
         };
         let Ok(entries) = fs::read_dir(&self.folder) else {

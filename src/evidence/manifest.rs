@@ -33,11 +33,7 @@ pub struct Tool {
 impl Tool {
     /// This binary.
     pub fn own() -> Self {
-        Self {
-            name: "bookend",
-            version: env!("CARGO_PKG_VERSION"),
-            commit: env!("BOOKEND_COMMIT"),
-        }
+        Self { name: "bookend", version: env!("CARGO_PKG_VERSION"), commit: env!("BOOKEND_COMMIT") }
     }
 }
 

@@ -23,12 +23,7 @@ pub enum Platform {
 impl Platform {
     /// Looks at the variables that each platform sets, then at Docker's file.
     pub fn detect(environment: &[(OsString, OsString)], exists: impl Fn(&Path) -> bool) -> Self {
-        let variable = |name: &str| {
-            environment
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value)
-        };
+        let variable = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value);
         if variable("ECS_CONTAINER_METADATA_URI_V4").is_some() {
             return match variable("AWS_EXECUTION_ENV") {
                 Some(value) if value == "AWS_ECS_FARGATE" => Self::EcsFargate,
@@ -85,24 +80,14 @@ mod tests {
     #[test]
     fn told_apart_by_what_each_sets() {
         let detect = |variables: &[(&str, &str)], file: Option<&str>| {
-            let environment: Vec<(OsString, OsString)> = variables
-                .iter()
-                .map(|(name, value)| ((*name).into(), (*value).into()))
-                .collect();
-            Platform::detect(&environment, |path| {
-                file.is_some_and(|file| path == Path::new(file))
-            })
+            let environment: Vec<(OsString, OsString)> =
+                variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            Platform::detect(&environment, |path| file.is_some_and(|file| path == Path::new(file)))
         };
         let uri = ("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2/v4/x");
         assert_eq!(detect(&[uri], Some("/.dockerenv")), Platform::Ecs);
-        assert_eq!(
-            detect(&[uri, ("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE")], None),
-            Platform::EcsFargate
-        );
-        assert_eq!(
-            detect(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")], None),
-            Platform::Kubernetes
-        );
+        assert_eq!(detect(&[uri, ("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE")], None), Platform::EcsFargate);
+        assert_eq!(detect(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")], None), Platform::Kubernetes);
         assert_eq!(detect(&[("NOMAD_ALLOC_ID", "a")], None), Platform::Nomad);
         assert_eq!(detect(&[("TITUS_TASK_ID", "a")], None), Platform::Titus);
         assert_eq!(detect(&[], Some("/.dockerenv")), Platform::Docker);

@@ -29,9 +29,7 @@ impl Process {
 
     fn parse(pid: Pid, text: &str) -> Option<Self> {
         let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .map(str::trim)
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
         };
         let second = |name: &str| field(name)?.split_whitespace().nth(1)?.parse().ok();
         let mask = |name: &str| u64::from_str_radix(field(name)?, 16).ok();
@@ -81,9 +79,7 @@ pub fn descendants(root: Pid, processes: &[Process]) -> Vec<Pid> {
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
         next += 1;
-        let children = processes
-            .iter()
-            .filter(|process| process.parent == parent.number());
+        let children = processes.iter().filter(|process| process.parent == parent.number());
         for child in children {
             if !found.contains(&child.pid) {
                 found.push(child.pid);
@@ -130,10 +126,7 @@ mod tests {
     fn reads_what_the_kernel_prints() {
         let pid = Pid::from_number(77).expect("positive");
         let process = Process::parse(pid, STATUS).expect("whole");
-        assert_eq!(
-            (process.parent, process.user, process.group, process.inner_pid),
-            (1, 1001, 1002, 7)
-        );
+        assert_eq!((process.parent, process.user, process.group, process.inner_pid), (1, 1001, 1002, 7));
         assert!(process.catches(Signal::QUIT));
         assert!(!process.catches(Signal::PIPE), "ignored");
         assert!(!process.catches(Signal::USR1));

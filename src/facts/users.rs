@@ -56,32 +56,16 @@ impl Users {
             let user = fields.nth(1)?.parse().ok()?;
             let group = fields.next()?.parse().ok()?;
             let home = fields.nth(1)?;
-            Some(Account {
-                name: name.to_owned(),
-                user,
-                group,
-                home: home.to_owned(),
-            })
+            Some(Account { name: name.to_owned(), user, group, home: home.to_owned() })
         });
         let groups = group.lines().filter_map(|line| {
             let mut fields = line.split(':');
             let name = fields.next().filter(|name| !name.is_empty())?;
             let group = fields.nth(1)?.parse().ok()?;
-            let members = fields
-                .next()
-                .unwrap_or("")
-                .split(',')
-                .filter(|name| !name.is_empty());
-            Some(Group {
-                name: name.to_owned(),
-                group,
-                members: members.map(str::to_owned).collect(),
-            })
+            let members = fields.next().unwrap_or("").split(',').filter(|name| !name.is_empty());
+            Some(Group { name: name.to_owned(), group, members: members.map(str::to_owned).collect() })
         });
-        Self {
-            accounts: accounts.collect(),
-            groups: groups.collect(),
-        }
+        Self { accounts: accounts.collect(), groups: groups.collect() }
     }
 
     /// Resolves `name`, `uid`, `name:group`, `uid:gid` and mixtures. A number
@@ -98,27 +82,16 @@ impl Users {
             return Err("write it as name, name:group, uid or uid:gid".to_owned());
         }
         let number = user.parse::<u32>().ok();
-        let account = self
-            .accounts
-            .iter()
-            .find(|account| account.name == user)
-            .or_else(|| {
-                let number = number?;
-                self.accounts.iter().find(|account| account.user == number)
-            });
+        let account = self.accounts.iter().find(|account| account.name == user).or_else(|| {
+            let number = number?;
+            self.accounts.iter().find(|account| account.user == number)
+        });
         let (id, primary) = match (account, number) {
             (Some(account), _) => (account.user, account.group),
             (None, Some(number)) => (number, 0),
             (None, None) => {
-                let known: Vec<&str> = self
-                    .accounts
-                    .iter()
-                    .map(|account| account.name.as_str())
-                    .collect();
-                return Err(format!(
-                    "there is no user `{user}` in /etc/passwd ({})",
-                    list(&known)
-                ));
+                let known: Vec<&str> = self.accounts.iter().map(|account| account.name.as_str()).collect();
+                return Err(format!("there is no user `{user}` in /etc/passwd ({})", list(&known)));
             }
         };
         let (primary, groups) = match group {
@@ -153,10 +126,7 @@ impl Users {
     fn groups_of(&self, account: Option<&Account>, primary: u32) -> Vec<u32> {
         let mut groups = vec![primary];
         if let Some(account) = account {
-            let listed = self
-                .groups
-                .iter()
-                .filter(|group| group.members.contains(&account.name));
+            let listed = self.groups.iter().filter(|group| group.members.contains(&account.name));
             groups.extend(listed.map(|group| group.group));
         }
         groups.sort_unstable();

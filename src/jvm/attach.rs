@@ -38,12 +38,7 @@ pub enum Error {
     #[error(
         "the JVM refused the connection: its user is {user}:{group}, ours is {own_user}:{own_group}; run as the same user and group, or as root"
     )]
-    Refused {
-        user: u32,
-        group: u32,
-        own_user: u32,
-        own_group: u32,
-    },
+    Refused { user: u32, group: u32, own_user: u32, own_group: u32 },
     #[error("cannot connect to {}: {source}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error("{} belongs to somebody else than the JVM (user {owner})", path.display())]
@@ -66,9 +61,7 @@ pub(super) async fn connect(target: &Target, deadline: Instant) -> Result<UnixSt
         Some(stream) => Ok(stream),
         None => {
             wake(target, deadline).await?;
-            try_connect(target, deadline)
-                .await?
-                .ok_or_else(|| no_socket(target))
+            try_connect(target, deadline).await?.ok_or_else(|| no_socket(target))
         }
     }
 }
@@ -81,17 +74,15 @@ async fn try_connect(target: &Target, deadline: Instant) -> Result<Option<UnixSt
     };
     // /tmp is everybody's: a socket that is not the JVM's would get our commands.
     if metadata.uid() != target.user && metadata.uid() != 0 {
-        return Err(Error::Impostor {
-            path,
-            owner: metadata.uid(),
-        });
+        return Err(Error::Impostor { path, owner: metadata.uid() });
     }
     loop {
-        let connected = timeout_at(deadline, UnixStream::connect(&path))
-            .await
-            .map_err(|_| Error::NoAnswer)?;
+        let connected =
+            timeout_at(deadline, UnixStream::connect(&path)).await.map_err(|_| Error::NoAnswer)?;
         match connected {
-            Ok(stream) => return Ok(Some(stream)),
+            Ok(stream) if is_its(&stream, target) => return Ok(Some(stream)),
+            // Another container's JVM, whose /tmp is the same volume.
+            Ok(_) => return Ok(None),
             // Left over from a JVM that had this pid.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -103,6 +94,13 @@ async fn try_connect(target: &Target, deadline: Instant) -> Result<Option<UnixSt
             Err(source) => return Err(Error::Connect { path, source }),
         }
     }
+}
+
+/// The process that listens is the one that we mean: where two PID namespaces
+/// share a /tmp, both have a JVM with the same small pid, and the same socket
+/// path. The kernel tells the listener's pid as we see it (`unix(7)`, SO_PEERCRED).
+fn is_its(stream: &UnixStream, target: &Target) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.pid() == Some(target.pid.number()))
 }
 
 pub(super) fn refused(target: &Target) -> Error {
@@ -130,7 +128,7 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Error> {
     let mut asked_again = false;
     let mut pause = FIRST_LOOK;
     loop {
-        if target.socket().exists() {
+        if try_connect(target, deadline).await?.is_some() {
             return Ok(());
         }
         let now = Instant::now();
@@ -151,10 +149,8 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Error> {
 }
 
 fn quit(target: &Target) -> Result<(), Error> {
-    process::signal(target.pid, Signal::QUIT).map_err(|error| Error::Signal {
-        pid: target.pid,
-        reason: error.desc(),
-    })
+    process::signal(target.pid, Signal::QUIT)
+        .map_err(|error| Error::Signal { pid: target.pid, reason: error.desc() })
 }
 
 fn no_socket(target: &Target) -> Error {
@@ -164,11 +160,9 @@ fn no_socket(target: &Target) -> Error {
         None => "it is gone".to_owned(),
         Some(process) if process.is_stopped() => "it is stopped (SIGSTOP or a debugger)".to_owned(),
         Some(_) => match probe {
-            Err(error) => format!(
-                "{} cannot be written ({}): mount a tmpfs there",
-                folder.display(),
-                error.desc()
-            ),
+            Err(error) => {
+                format!("{} cannot be written ({}): mount a tmpfs there", folder.display(), error.desc())
+            }
             Ok(()) => "its heap may be full, or it cannot reach its signal thread".to_owned(),
         },
     };

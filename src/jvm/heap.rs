@@ -72,22 +72,13 @@ mod tests {
                 "garbage-first heap   total 262144K, used 5120K [0x1, 0x2)\n  region size 2048K, 3 young (6144K)\n Metaspace       used 300K, committed 512K, reserved 1114112K\n  class space    used 20K\n",
                 Some(5120 << 10),
             ),
-            (
-                "garbage-first heap   total reserved 4194304K, committed 262144K, used 7K [0x1)",
-                Some(7 << 10),
-            ),
+            ("garbage-first heap   total reserved 4194304K, committed 262144K, used 7K [0x1)", Some(7 << 10)),
             (
                 " PSYoungGen      total 76288K, used 10K [0x1)\n  eden space 65536K, 8% used [0x1)\n ParOldGen       total 175104K, used 5K [0x1)\n  object space 175104K, 0% used [0x1)",
                 Some(15 << 10),
             ),
-            (
-                " ZHeap           used 20M, capacity 256M, max capacity 4096M",
-                Some(20 << 20),
-            ),
-            (
-                "Shenandoah Heap\n 256M max, 256M soft max, 256M committed, 12345K used\n",
-                Some(12345 << 10),
-            ),
+            (" ZHeap           used 20M, capacity 256M, max capacity 4096M", Some(20 << 20)),
+            ("Shenandoah Heap\n 256M max, 256M soft max, 256M committed, 12345K used\n", Some(12345 << 10)),
             ("nonsense", None),
         ] {
             assert_eq!(used_bytes(text), used, "{text}");
@@ -114,11 +105,7 @@ mod tests {
                 "java.lang.IllegalArgumentException: Unknown diagnostic command\n",
                 "java.lang.IllegalArgumentException: Unknown diagnostic command",
             ),
-            (
-                0,
-                "Dumping heap to /x ...\n",
-                "the JVM did not say whether the dump was written",
-            ),
+            (0, "Dumping heap to /x ...\n", "the JVM did not say whether the dump was written"),
         ] {
             assert_eq!(judge_dump(status, text), DumpOutcome::Failed(reason.to_owned()));
         }

@@ -10,19 +10,13 @@ pub fn find(root: Pid) -> Option<Target> {
         return Target::of(root);
     }
     let all = processes::list();
-    processes::descendants(root, &all)
-        .into_iter()
-        .find(|pid| is_jvm(*pid))
-        .and_then(Target::of)
+    processes::descendants(root, &all).into_iter().find(|pid| is_jvm(*pid)).and_then(Target::of)
 }
 
 /// Every JVM that we can see.
 pub fn find_all() -> Vec<Target> {
     let all: Vec<Process> = processes::list();
-    all.iter()
-        .filter(|process| is_jvm(process.pid))
-        .filter_map(|process| Target::of(process.pid))
-        .collect()
+    all.iter().filter(|process| is_jvm(process.pid)).filter_map(|process| Target::of(process.pid)).collect()
 }
 
 /// It has mapped HotSpot's library. A name proves nothing: the launcher is

@@ -11,9 +11,7 @@ use crate::facts::processes;
 pub(super) fn disables_attach(target: &Target) -> bool {
     let option = "-XX:+DisableAttachMechanism";
     let variables = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"];
-    processes::command_line(target.pid)
-        .iter()
-        .any(|argument| argument == option)
+    processes::command_line(target.pid).iter().any(|argument| argument == option)
         || variables.iter().any(|name| {
             processes::variable(target.pid, name)
                 .is_some_and(|value| value.split_whitespace().any(|word| word == option))

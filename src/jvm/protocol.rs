@@ -25,16 +25,11 @@ pub(super) fn get_version() -> Vec<u8> {
 /// Reads the answer: older JVMs do not know the operation.
 pub(super) fn read_version(status: i32, text: &str) -> Protocol {
     let mut words = text.split_whitespace();
-    let version = words
-        .next()
-        .and_then(|word| word.parse::<u32>().ok())
-        .unwrap_or(1);
+    let version = words.next().and_then(|word| word.parse::<u32>().ok()).unwrap_or(1);
     if status != 0 || version < 2 {
         return Protocol::One;
     }
-    Protocol::Two {
-        streaming: words.any(|word| word == "streaming"),
-    }
+    Protocol::Two { streaming: words.any(|word| word == "streaming") }
 }
 
 /// The request for one diagnostic command line.
@@ -72,14 +67,8 @@ mod tests {
         assert_eq!(get_version(), b"1\0getversion\0options\0\0\0");
         let say = |protocol| diagnostic_command(protocol, "VM.version").expect("short");
         assert_eq!(say(Protocol::One), b"1\0jcmd\0VM.version\0\0\0");
-        assert_eq!(
-            say(Protocol::Two { streaming: false }),
-            b"2\018\0jcmd\0VM.version\0\0\0"
-        );
-        assert_eq!(
-            say(Protocol::Two { streaming: true }),
-            b"2\030\0jcmd streaming=0\0VM.version\0\0\0"
-        );
+        assert_eq!(say(Protocol::Two { streaming: false }), b"2\018\0jcmd\0VM.version\0\0\0");
+        assert_eq!(say(Protocol::Two { streaming: true }), b"2\030\0jcmd streaming=0\0VM.version\0\0\0");
         assert!(diagnostic_command(Protocol::One, &"x".repeat(1024)).is_ok());
         assert!(diagnostic_command(Protocol::One, &"x".repeat(1025)).is_err());
         assert!(diagnostic_command(Protocol::Two { streaming: true }, &"x".repeat(2000)).is_ok());
@@ -88,10 +77,7 @@ mod tests {
 
     #[test]
     fn versions_as_jvms_tell_them() {
-        assert_eq!(
-            read_version(-1, "Operation getversion not recognized!"),
-            Protocol::One
-        );
+        assert_eq!(read_version(-1, "Operation getversion not recognized!"), Protocol::One);
         assert_eq!(read_version(0, "2"), Protocol::Two { streaming: false });
         assert_eq!(read_version(0, "2 streaming"), Protocol::Two { streaming: true });
         assert_eq!(read_version(0, "nonsense"), Protocol::One);

@@ -34,21 +34,14 @@ impl Reply {
                     .and_then(|text| text.trim().parse().ok())
                     .ok_or_else(|| nonsense(&head))?;
                 head.drain(..=end);
-                return Ok(Self {
-                    status,
-                    head,
-                    stream,
-                    deadline,
-                });
+                return Ok(Self { status, head, stream, deadline });
             }
             if head.len() > STATUS_LIMIT {
                 return Err(nonsense(&head));
             }
             if read(&mut stream, &mut head, deadline).await? == 0 {
                 return Err(match head.is_empty() {
-                    true => Error::Broken {
-                        source: io::ErrorKind::UnexpectedEof.into(),
-                    },
+                    true => Error::Broken { source: io::ErrorKind::UnexpectedEof.into() },
                     false => nonsense(&head),
                 });
             }
@@ -100,10 +93,7 @@ impl Reply {
                 return Ok(written);
             }
             watch(&chunk);
-            file.write_all(&chunk).map_err(|source| Error::Write {
-                path: path.to_owned(),
-                source,
-            })?;
+            file.write_all(&chunk).map_err(|source| Error::Write { path: path.to_owned(), source })?;
             written += chunk.len() as u64;
         }
     }
@@ -118,7 +108,5 @@ async fn read(stream: &mut UnixStream, buffer: &mut Vec<u8>, deadline: Instant) 
 
 fn nonsense(bytes: &[u8]) -> Error {
     let start = bytes.get(..bytes.len().min(40)).unwrap_or_default();
-    Error::Nonsense {
-        start: String::from_utf8_lossy(start).into_owned(),
-    }
+    Error::Nonsense { start: String::from_utf8_lossy(start).into_owned() }
 }

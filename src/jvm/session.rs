@@ -42,21 +42,10 @@ impl Session {
         let status = reply.status;
         let text = reply.text(TEXT_LIMIT).await?;
         let protocol = protocol::read_version(status, &text);
-        let unknown = Version {
-            feature: 0,
-            full: String::new(),
-            name: String::new(),
-        };
-        let session = Self {
-            target,
-            version: unknown,
-            protocol,
-        };
+        let unknown = Version { feature: 0, full: String::new(), name: String::new() };
+        let session = Self { target, version: unknown, protocol };
         let text = session.text("VM.version", deadline).await?;
-        Ok(Self {
-            version: parse_version(&text),
-            ..session
-        })
+        Ok(Self { version: parse_version(&text), ..session })
     }
 
     /// Sends one diagnostic command line and waits for the reply to begin.
@@ -88,9 +77,7 @@ impl Session {
 
 async fn ask(target: &Target, request: Vec<u8>, deadline: Instant) -> Result<Reply, Error> {
     let mut stream = attach::connect(target, deadline).await?;
-    let sent = timeout_at(deadline, stream.write_all(&request))
-        .await
-        .map_err(|_| Error::NoAnswer)?;
+    let sent = timeout_at(deadline, stream.write_all(&request)).await.map_err(|_| Error::NoAnswer)?;
     let began = match sent {
         Ok(()) => Reply::begin(stream, deadline).await,
         Err(source) => Err(Error::Broken { source }),
@@ -128,11 +115,7 @@ fn parse_version(text: &str) -> Version {
     // "11.0.13", "25", "1.8.0_402", "22-ea"
     let plain = full.strip_prefix("1.").unwrap_or(&full);
     let digits: String = plain.chars().take_while(char::is_ascii_digit).collect();
-    Version {
-        feature: digits.parse().unwrap_or(0),
-        full,
-        name,
-    }
+    Version { feature: digits.parse().unwrap_or(0), full, name }
 }
 
 #[cfg(test)]
@@ -142,30 +125,14 @@ mod tests {
     #[test]
     fn versions_as_jvms_print_them() {
         for (text, feature, full) in [
-            (
-                "OpenJDK 64-Bit Server VM version 11.0.13+8\nJDK 11.0.13\n",
-                11,
-                "11.0.13",
-            ),
-            (
-                "OpenJDK 64-Bit Server VM version 25.0.2+10-LTS\nJDK 25.0.2\n",
-                25,
-                "25.0.2",
-            ),
-            (
-                "OpenJDK 64-Bit Server VM version 25.402-b06\nJDK 8.0_402\n",
-                8,
-                "8.0_402",
-            ),
+            ("OpenJDK 64-Bit Server VM version 11.0.13+8\nJDK 11.0.13\n", 11, "11.0.13"),
+            ("OpenJDK 64-Bit Server VM version 25.0.2+10-LTS\nJDK 25.0.2\n", 25, "25.0.2"),
+            ("OpenJDK 64-Bit Server VM version 25.402-b06\nJDK 8.0_402\n", 8, "8.0_402"),
             ("OpenJDK 64-Bit Server VM version 22-ea+1\n", 22, "22-ea"),
             ("", 0, ""),
         ] {
             let version = parse_version(text);
-            assert_eq!(
-                (version.feature, version.full.as_str()),
-                (feature, full),
-                "{text}"
-            );
+            assert_eq!((version.feature, version.full.as_str()), (feature, full), "{text}");
         }
     }
 }

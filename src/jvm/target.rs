@@ -29,13 +29,7 @@ impl Target {
             (Some(own), Some(its)) if own != its => processes::path(pid, "root/tmp"),
             _ => PathBuf::from("/tmp"),
         };
-        Some(Self {
-            pid,
-            inner_pid: process.inner_pid,
-            user: process.user,
-            group: process.group,
-            temporary,
-        })
+        Some(Self { pid, inner_pid: process.inner_pid, user: process.user, group: process.group, temporary })
     }
 
     /// The socket on which the JVM listens once it was attached to.
@@ -47,10 +41,7 @@ impl Target {
     /// thread dump": the JVM looks in its working directory, then in `/tmp`.
     pub fn triggers(&self) -> [PathBuf; 2] {
         let name = format!(".attach_pid{}", self.inner_pid);
-        [
-            processes::path(self.pid, "cwd").join(&name),
-            self.temporary.join(name),
-        ]
+        [processes::path(self.pid, "cwd").join(&name), self.temporary.join(name)]
     }
 
     /// The folder of both.

@@ -16,12 +16,7 @@ pub enum Fact {
     MainEnded { status: Status, asked: bool },
     /// A stop is under way: what needs the JVM must be done by `evidence_until`,
     /// everything by `deadline`.
-    StopRequested {
-        signal: Signal,
-        begun: Moment,
-        evidence_until: Moment,
-        deadline: Moment,
-    },
+    StopRequested { signal: Signal, begun: Moment, evidence_until: Moment, deadline: Moment },
     /// End by then; what is not done will not be.
     Finish { by: Moment },
 }
@@ -42,28 +37,13 @@ impl Fact {
     pub fn encode(self, buffer: &mut [u8; MAXIMUM_SIZE]) -> &[u8] {
         let (tag, numbers) = match self {
             Self::MainStarted { pid } => (1, [number(pid.number()), 0, 0, 0]),
-            Self::MainEnded {
-                status: Status::Exited(code),
-                asked,
-            } => (2, [u64::from(code), 0, 0, u64::from(asked)]),
-            Self::MainEnded {
-                status: Status::Signaled { signal, core_dumped },
-                asked,
-            } => (
-                2,
-                [
-                    0,
-                    number(signal.number()),
-                    u64::from(core_dumped),
-                    u64::from(asked),
-                ],
-            ),
-            Self::StopRequested {
-                signal,
-                begun,
-                evidence_until,
-                deadline,
-            } => (
+            Self::MainEnded { status: Status::Exited(code), asked } => {
+                (2, [u64::from(code), 0, 0, u64::from(asked)])
+            }
+            Self::MainEnded { status: Status::Signaled { signal, core_dumped }, asked } => {
+                (2, [0, number(signal.number()), u64::from(core_dumped), u64::from(asked)])
+            }
+            Self::StopRequested { signal, begun, evidence_until, deadline } => (
                 3,
                 [
                     number(signal.number()),
@@ -81,21 +61,13 @@ impl Fact {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (tag, [a, b, c, d]) = read(bytes)?;
         Some(match tag {
-            1 => Self::MainStarted {
-                pid: Pid::from_number(i32::try_from(a).ok()?)?,
-            },
+            1 => Self::MainStarted { pid: Pid::from_number(i32::try_from(a).ok()?)? },
             2 => {
                 let status = match b {
                     0 => Status::Exited(u8::try_from(a).ok()?),
-                    _ => Status::Signaled {
-                        signal: signal(b)?,
-                        core_dumped: c != 0,
-                    },
+                    _ => Status::Signaled { signal: signal(b)?, core_dumped: c != 0 },
                 };
-                Self::MainEnded {
-                    status,
-                    asked: d != 0,
-                }
+                Self::MainEnded { status, asked: d != 0 }
             }
             3 => Self::StopRequested {
                 signal: signal(a)?,
@@ -103,9 +75,7 @@ impl Fact {
                 evidence_until: Moment::from_nanoseconds(c),
                 deadline: Moment::from_nanoseconds(d),
             },
-            4 => Self::Finish {
-                by: Moment::from_nanoseconds(a),
-            },
+            4 => Self::Finish { by: Moment::from_nanoseconds(a) },
             _ => return None,
         })
     }
@@ -170,18 +140,10 @@ mod tests {
     fn every_message_reads_back() {
         let moment = Moment::from_nanoseconds;
         let facts = [
-            Fact::MainStarted {
-                pid: Pid::from_number(7).expect("positive"),
-            },
+            Fact::MainStarted { pid: Pid::from_number(7).expect("positive") },
+            Fact::MainEnded { status: Status::Exited(143), asked: true },
             Fact::MainEnded {
-                status: Status::Exited(143),
-                asked: true,
-            },
-            Fact::MainEnded {
-                status: Status::Signaled {
-                    signal: Signal::SEGV,
-                    core_dumped: true,
-                },
+                status: Status::Signaled { signal: Signal::SEGV, core_dumped: true },
                 asked: false,
             },
             Fact::StopRequested {

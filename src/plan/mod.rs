@@ -108,11 +108,7 @@ pub fn make(
 
 /// Without any configuration bookend is as quiet as the inits it replaces.
 fn log(config: &Config) -> Log {
-    let default = if config.is_written {
-        Level::Info
-    } else {
-        Level::Warn
-    };
+    let default = if config.is_written { Level::Info } else { Level::Warn };
     Log {
         format: config.log.format.value,
         level: config.log.level.as_ref().map_or(default, |level| level.value),
@@ -140,13 +136,7 @@ fn service(config: &Config, facts: &Facts, diagnostics: &mut Diagnostics) -> Str
 fn file_name(text: &str) -> String {
     let name: String = text
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
-                c
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
         .take(100)
         .collect();
     match name.trim_start_matches(['.', '-']) {
@@ -161,11 +151,7 @@ fn evidence(config: &Config, diagnostics: &mut Diagnostics) -> Option<Evidence> 
     for rule in &config.rules {
         if rule.capture.value.is_empty() {
             let message = format!("the rule `{}` captures nothing", rule.name.value);
-            diagnostics.push(Diagnostic::error(
-                message,
-                &rule.capture.place,
-                "name at least one artifact",
-            ));
+            diagnostics.push(Diagnostic::error(message, &rule.capture.place, "name at least one artifact"));
         }
         let mut capture = rule.capture.value.clone();
         capture.sort_unstable();
@@ -196,10 +182,7 @@ fn evidence(config: &Config, diagnostics: &mut Diagnostics) -> Option<Evidence> 
         );
         return None;
     };
-    Some(Evidence {
-        rules,
-        store: url.value.clone(),
-    })
+    Some(Evidence { rules, store: url.value.clone() })
 }
 
 fn unique_names<'a>(

@@ -151,9 +151,7 @@ fn plan_hook(
         timeout: hook.timeout.value,
         grace: hook.grace.value,
         retries: hook.retries.value,
-        backoff: Backoff {
-            first: hook.backoff.value,
-        },
+        backoff: Backoff { first: hook.backoff.value },
         on_failure: hook.on_failure.value,
         when: hook.when.as_ref().map(|condition| condition.value.clone()),
         exports: hook.exports.value,
@@ -164,11 +162,7 @@ pub(super) fn preflight(config: &Config, diagnostics: &mut Diagnostics) -> Optio
     let section = &config.preflight;
     if section.timeout.value.is_zero() {
         let place = &section.timeout.place;
-        diagnostics.push(Diagnostic::error(
-            "the preflight has no time",
-            place,
-            "zero is not \"for ever\"",
-        ));
+        diagnostics.push(Diagnostic::error("the preflight has no time", place, "zero is not \"for ever\""));
     }
     if !cfg!(feature = "agent") && !section.reachable.value.is_empty() {
         let message = "this bookend was built without the agent: it opens no connections";
@@ -230,10 +224,7 @@ fn identity(
 }
 
 fn variables(table: &BTreeMap<String, String>) -> Vec<(OsString, OsString)> {
-    table
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect()
+    table.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 #[cfg(test)]
@@ -242,16 +233,12 @@ mod tests {
 
     #[test]
     fn backoff_doubles_to_its_ceiling() {
-        let backoff = Backoff {
-            first: Duration::from_secs(1),
-        };
+        let backoff = Backoff { first: Duration::from_secs(1) };
         let waits: Vec<u64> = (1..=8).map(|retry| backoff.wait(retry, 0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
         assert_eq!(backoff.wait(u32::MAX, 0), Backoff::CEILING);
         assert_eq!(backoff.wait(1, 255), Duration::from_millis(750));
-        let slow = Backoff {
-            first: Duration::from_secs(90),
-        };
+        let slow = Backoff { first: Duration::from_secs(90) };
         assert_eq!(slow.wait(3, 0), Duration::from_secs(90));
     }
 }

@@ -59,30 +59,19 @@ pub(super) fn plan(
 ) -> StopPlan {
     let (grace, grace_source) = match &config.stop.grace {
         Some(grace) => (grace.value, diagnostics.describe(&grace.place)),
-        None => (
-            facts.platform.default_grace(),
-            format!("the default of {}", facts.platform.name()),
-        ),
+        None => (facts.platform.default_grace(), format!("the default of {}", facts.platform.name())),
     };
-    let margin = config
-        .stop
-        .margin
-        .as_ref()
-        .map_or(Duration::from_secs(1).min(grace / 10), |margin| margin.value);
+    let margin =
+        config.stop.margin.as_ref().map_or(Duration::from_secs(1).min(grace / 10), |margin| margin.value);
     let usable = grace.saturating_sub(margin);
     // Post-stop hooks get what they ask for, up to a quarter of the grace.
-    let asked = post_stop
-        .iter()
-        .map(|hook| hook.timeout)
-        .fold(Duration::ZERO, Duration::saturating_add);
+    let asked = post_stop.iter().map(|hook| hook.timeout).fold(Duration::ZERO, Duration::saturating_add);
     let closing = asked.min(grace / 4);
     let reserve = config
         .main
         .reserve
         .as_ref()
-        .map_or((grace / 3).min(usable.saturating_sub(closing)), |reserve| {
-            reserve.value
-        });
+        .map_or((grace / 3).min(usable.saturating_sub(closing)), |reserve| reserve.value);
     let plan = StopPlan {
         grace,
         grace_source,
@@ -101,21 +90,12 @@ fn check(config: &Config, facts: &Facts, plan: &StopPlan, diagnostics: &mut Diag
     let whose_grace = format!("the grace period is {grace}, {}", plan.grace_source);
     if let Some(setting) = config.stop.grace.as_ref().filter(|grace| grace.value.is_zero()) {
         diagnostics.push(
-            Diagnostic::error(
-                "there is no time to stop",
-                &setting.place,
-                "the grace period is zero",
-            )
-            .help("write what the orchestrator gives between its stop signal and SIGKILL"),
+            Diagnostic::error("there is no time to stop", &setting.place, "the grace period is zero")
+                .help("write what the orchestrator gives between its stop signal and SIGKILL"),
         );
         return;
     }
-    if let Some(margin) = config
-        .stop
-        .margin
-        .as_ref()
-        .filter(|margin| margin.value >= plan.grace)
-    {
+    if let Some(margin) = config.stop.margin.as_ref().filter(|margin| margin.value >= plan.grace) {
         diagnostics.push(
             Diagnostic::error(
                 "the margin takes the whole grace period",
@@ -126,16 +106,8 @@ fn check(config: &Config, facts: &Facts, plan: &StopPlan, diagnostics: &mut Diag
         );
         return;
     }
-    let available = plan
-        .grace
-        .saturating_sub(plan.margin)
-        .saturating_sub(plan.closing);
-    if let Some(reserve) = config
-        .main
-        .reserve
-        .as_ref()
-        .filter(|reserve| reserve.value > available)
-    {
+    let available = plan.grace.saturating_sub(plan.margin).saturating_sub(plan.closing);
+    if let Some(reserve) = config.main.reserve.as_ref().filter(|reserve| reserve.value > available) {
         let margin = format_duration(plan.margin);
         let closing = match plan.closing {
             Duration::ZERO => String::new(),

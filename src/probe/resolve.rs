@@ -15,12 +15,8 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     }
     let builder =
         TokioResolver::builder_tokio().map_err(|error| format!("cannot read /etc/resolv.conf: {error}"))?;
-    let resolver = builder
-        .build()
-        .map_err(|error| format!("cannot look up names: {error}"))?;
-    let found = resolver
-        .lookup_ip(host)
-        .await
-        .map_err(|error| format!("cannot look up `{host}`: {error}"))?;
+    let resolver = builder.build().map_err(|error| format!("cannot look up names: {error}"))?;
+    let found =
+        resolver.lookup_ip(host).await.map_err(|error| format!("cannot look up `{host}`: {error}"))?;
     Ok(found.iter().collect())
 }

@@ -24,9 +24,8 @@ pub async fn connect(host: &str, port: u16, limit: Duration) -> Result<SocketAdd
     };
     match timeout(limit, attempt).await {
         Ok(answer) => answer,
-        Err(_) => Err(format!(
-            "no answer from {host}:{port} within {}",
-            crate::units::format_duration(limit)
-        )),
+        Err(_) => {
+            Err(format!("no answer from {host}:{port} within {}", crate::units::format_duration(limit)))
+        }
     }
 }

@@ -76,14 +76,8 @@ fn write_whole(to: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
     let unfinished = to.with_file_name(format!(".{name}.unfinished"));
     // One left over from a life that was cut short.
     drop(fs::remove_file(&unfinished));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(PRIVATE_FILE)
-        .open(&unfinished)?;
-    let written = fill(&mut file)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&unfinished, to));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&unfinished)?;
+    let written = fill(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&unfinished, to));
     if written.is_err() {
         drop(fs::remove_file(&unfinished));
     }

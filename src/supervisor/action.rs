@@ -11,7 +11,7 @@ use crate::plan::{HookPlan, Plan, Program};
 use crate::sys::process::{self, Status};
 use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Credentials, Forked, Image, Stage};
-use crate::sys::{clock, descriptors, signals, socket, terminal};
+use crate::sys::{clock, descriptors, entry, signals, socket, terminal};
 use crate::units::Signal;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -87,18 +87,8 @@ impl<'a> Effects<'a> {
                 }
                 self.look_for_ended = true;
             }
-            Action::TellStop {
-                signal,
-                begun,
-                evidence_until,
-                deadline,
-            } => {
-                self.tell(Fact::StopRequested {
-                    signal,
-                    begun,
-                    evidence_until,
-                    deadline,
-                });
+            Action::TellStop { signal, begun, evidence_until, deadline } => {
+                self.tell(Fact::StopRequested { signal, begun, evidence_until, deadline });
             }
             Action::TellMainEnded { status, asked } => self.tell(Fact::MainEnded { status, asked }),
             Action::TellFinish { by } => self.tell(Fact::Finish { by }),
@@ -175,10 +165,7 @@ impl<'a> Effects<'a> {
         if let Some(outcome) = outcome {
             variables.insert("BOOKEND_REASON".into(), outcome.reason.into());
             variables.insert("BOOKEND_EXIT_CODE".into(), outcome.code.to_string().into());
-            variables.insert(
-                "BOOKEND_MAIN_STARTED".into(),
-                outcome.main_was_started.to_string().into(),
-            );
+            variables.insert("BOOKEND_MAIN_STARTED".into(), outcome.main_was_started.to_string().into());
         }
         if hook.exports {
             match ExportFile::create(&self.plan.environment, hook.program.identity.as_ref()) {
@@ -196,24 +183,15 @@ impl<'a> Effects<'a> {
                 }
             }
         }
-        info!(
-            command = command_line(&hook.program),
-            "hook `{}` begins", hook.name
-        );
+        info!(command = command_line(&hook.program), "hook `{}` begins", hook.name);
         self.start(child, &hook.program, &variables)
     }
 
     fn start(&mut self, child: Child, program: &Program, variables: &Variables) -> Event {
-        let arguments: Option<Vec<CString>> = program
-            .arguments
-            .iter()
-            .map(|argument| CString::new(argument.as_bytes()).ok())
-            .collect();
+        let arguments: Option<Vec<CString>> =
+            program.arguments.iter().map(|argument| CString::new(argument.as_bytes()).ok()).collect();
         let (Some(arguments), Some(command)) = (arguments, program.arguments.first()) else {
-            error!(
-                "cannot start the {}: an argument holds a NUL byte",
-                notes::name(self.plan, child)
-            );
+            error!("cannot start the {}: an argument holds a NUL byte", notes::name(self.plan, child));
             return Event::SpawnFailed(child, crate::exit::NOT_EXECUTABLE);
         };
         let image = Image {
@@ -242,19 +220,14 @@ impl<'a> Effects<'a> {
 
     fn explain(&self, child: Child, program: &Program, failure: spawn::Failure) {
         let name = notes::name(self.plan, child);
-        let command = program
-            .arguments
-            .first()
-            .map_or("", |command| command.to_str().unwrap_or("?"));
+        let command = program.arguments.first().map_or("", |command| command.to_str().unwrap_or("?"));
         let reason = failure.error.desc();
         match failure.stage {
             Stage::Fork => error!("cannot start the {name}: the kernel gives no new process: {reason}"),
             Stage::Credentials => error!("cannot start the {name}: cannot become its user: {reason}"),
             Stage::Directory => {
-                let directory = program
-                    .directory
-                    .as_ref()
-                    .map_or_else(String::new, |path| path.display().to_string());
+                let directory =
+                    program.directory.as_ref().map_or_else(String::new, |path| path.display().to_string());
                 error!("cannot start the {name}: cannot go to its workdir {directory}: {reason}");
             }
             Stage::Execute if failure.code() == crate::exit::NOT_FOUND && !command.contains('/') => {
@@ -269,22 +242,14 @@ impl<'a> Effects<'a> {
         let pair = match socket::pair() {
             Ok(pair) => pair,
             Err(error) => {
-                error!(
-                    "cannot start the {}: {}",
-                    notes::name(self.plan, child),
-                    error.desc()
-                );
+                error!("cannot start the {}: {}", notes::name(self.plan, child), error.desc());
                 return Event::SpawnFailed(child, crate::exit::KERNEL);
             }
         };
         let (ours, theirs) = pair;
         match spawn::fork() {
             Err(error) => {
-                error!(
-                    "cannot start the {}: {}",
-                    notes::name(self.plan, child),
-                    error.desc()
-                );
+                error!("cannot start the {}: {}", notes::name(self.plan, child), error.desc());
                 Event::SpawnFailed(child, crate::exit::KERNEL)
             }
             Ok(Forked::Child) => {
@@ -328,10 +293,12 @@ impl<'a> Effects<'a> {
         if child == Child::Agent {
             signals::ignore_in_agent();
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-agent");
+            entry::set_title("bookend agent");
             (self.roles.agent)(self.plan, link)
         } else {
             self.inherited.restore();
-            let _cosmetic = nix::sys::prctl::set_name(c"bookend-preflight");
+            let _cosmetic = nix::sys::prctl::set_name(c"bookend-check");
+            entry::set_title("bookend preflight");
             (self.roles.preflight)(self.plan)
         }
     }
@@ -363,17 +330,10 @@ impl<'a> Effects<'a> {
 }
 
 fn credentials(identity: &crate::facts::users::Identity) -> Credentials {
-    Credentials {
-        user: identity.user,
-        group: identity.group,
-        groups: Some(identity.groups.clone()),
-    }
+    Credentials { user: identity.user, group: identity.group, groups: Some(identity.groups.clone()) }
 }
 
 /// For the log: the program's name alone, since arguments may hold passwords.
 fn command_line(program: &Program) -> String {
-    program
-        .arguments
-        .first()
-        .map_or_else(String::new, |command| command.to_string_lossy().into_owned())
+    program.arguments.first().map_or_else(String::new, |command| command.to_string_lossy().into_owned())
 }

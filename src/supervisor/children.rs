@@ -29,9 +29,6 @@ impl Children {
     }
 
     pub(super) fn pid_of(&self, child: Child) -> Option<Pid> {
-        self.0
-            .iter()
-            .find(|running| running.child == child)
-            .map(|running| running.pid)
+        self.0.iter().find(|running| running.child == child).map(|running| running.pid)
     }
 }

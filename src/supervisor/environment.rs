@@ -61,11 +61,8 @@ mod tests {
 
     #[test]
     fn later_layers_win() {
-        let base = vec![
-            ("A".into(), "base".into()),
-            ("B".into(), "base".into()),
-            ("C".into(), "base".into()),
-        ];
+        let base =
+            vec![("A".into(), "base".into()), ("B".into(), "base".into()), ("C".into(), "base".into())];
         let exported = Variables::from([("B".into(), "hook".into()), ("C".into(), "hook".into())]);
         let program = Program {
             arguments: Vec::new(),

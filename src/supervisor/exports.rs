@@ -28,9 +28,8 @@ impl ExportFile {
     /// # Errors
     /// The last folder's error, if none can.
     pub(super) fn create(base: &[(OsString, OsString)], identity: Option<&Identity>) -> io::Result<Self> {
-        let temporary = base
-            .iter()
-            .find(|(name, value)| name == "TMPDIR" && value.as_bytes().starts_with(b"/"));
+        let temporary =
+            base.iter().find(|(name, value)| name == "TMPDIR" && value.as_bytes().starts_with(b"/"));
         let folders = temporary
             .map(|(_, value)| PathBuf::from(value))
             .into_iter()
@@ -39,11 +38,7 @@ impl ExportFile {
         for folder in folders {
             for number in 0..100_u8 {
                 let path = folder.join(format!(".bookend-env-{}-{number}", std::process::id()));
-                let made = OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path);
+                let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
                 match made {
                     Ok(file) => {
                         let this = Self { path };
@@ -81,16 +76,10 @@ impl ExportFile {
                 file.take(MAXIMUM_SIZE + 1).read_to_end(&mut bytes)
             });
         match opened {
-            Err(error) => (
-                Variables::new(),
-                vec![format!("cannot read {}: {error}", self.path.display())],
-            ),
+            Err(error) => (Variables::new(), vec![format!("cannot read {}: {error}", self.path.display())]),
             Ok(size) if size as u64 > MAXIMUM_SIZE => (
                 Variables::new(),
-                vec![format!(
-                    "more than {} KiB: nothing is exported",
-                    MAXIMUM_SIZE / 1024
-                )],
+                vec![format!("more than {} KiB: nothing is exported", MAXIMUM_SIZE / 1024)],
             ),
             Ok(_) => parse(&bytes),
         }
@@ -114,18 +103,11 @@ fn parse(bytes: &[u8]) -> (Variables, Vec<String>) {
         }
         let mut parts = line.splitn(2, |byte| *byte == b'=');
         let (name, value) = (parts.next().unwrap_or_default(), parts.next());
-        let is_name = name
-            .first()
-            .is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_')
-            && name
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        let is_name = name.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_')
+            && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
         match value {
             Some(value) if is_name && !value.contains(&0) => {
-                variables.insert(
-                    OsStr::from_bytes(name).to_owned(),
-                    OsString::from_vec(value.to_vec()),
-                );
+                variables.insert(OsStr::from_bytes(name).to_owned(), OsString::from_vec(value.to_vec()));
             }
             // The value may be a secret: only the place is told.
             _ => problems.push(format!("line {} is not NAME=value", index + 1)),
@@ -144,14 +126,8 @@ mod tests {
             parse(b"A=1\nB=x=y \xff\n\n# comment\nexport C=3\nno line\n=x\n1A=x\r\nD=\r\n");
         let names: Vec<&OsStr> = variables.keys().map(OsString::as_os_str).collect();
         assert_eq!(names, ["A", "B", "D"]);
-        assert_eq!(
-            variables.get(OsStr::new("B")).map(|value| value.as_bytes()),
-            Some(&b"x=y \xff"[..])
-        );
-        assert_eq!(
-            variables.get(OsStr::new("D")).map(|value| value.as_bytes()),
-            Some(&b""[..])
-        );
+        assert_eq!(variables.get(OsStr::new("B")).map(|value| value.as_bytes()), Some(&b"x=y \xff"[..]));
+        assert_eq!(variables.get(OsStr::new("D")).map(|value| value.as_bytes()), Some(&b""[..]));
         assert_eq!(problems.len(), 4, "{problems:?}");
     }
 }

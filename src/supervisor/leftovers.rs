@@ -22,9 +22,7 @@ pub(super) fn signal(is_pid_one: bool, keep: Option<Pid>, signal: Signal) -> boo
     let Some(own) = Pid::from_number(nix::unistd::getpid().as_raw()) else {
         return false;
     };
-    let kept = keep
-        .map(|root| processes::descendants(root, &all))
-        .unwrap_or_default();
+    let kept = keep.map(|root| processes::descendants(root, &all)).unwrap_or_default();
     let mut targets = if is_pid_one {
         all.iter().map(|process| process.pid).collect()
     } else {
@@ -39,4 +37,15 @@ pub(super) fn signal(is_pid_one: bool, keep: Option<Pid>, signal: Signal) -> boo
         }
     }
     true
+}
+
+/// Is anything left below us but `keep` and what is below it? True where there
+/// is no `/proc` to look at.
+pub(super) fn any(keep: Option<Pid>) -> bool {
+    let all = processes::list();
+    let Some(own) = Pid::from_number(nix::unistd::getpid().as_raw()).filter(|_| !all.is_empty()) else {
+        return true;
+    };
+    let kept = keep.map(|root| processes::descendants(root, &all)).unwrap_or_default();
+    processes::descendants(own, &all).into_iter().any(|pid| pid != own && !kept.contains(&pid))
 }

@@ -11,9 +11,7 @@ use tracing::{debug, error, info, warn};
 /// The child's name, as the configuration calls it.
 pub(super) fn name(plan: &Plan, child: Child) -> String {
     let hook = |hooks: &[crate::plan::HookPlan], index: usize| {
-        hooks
-            .get(index)
-            .map_or_else(|| "hook".to_owned(), |hook| format!("hook `{}`", hook.name))
+        hooks.get(index).map_or_else(|| "hook".to_owned(), |hook| format!("hook `{}`", hook.name))
     };
     match child {
         Child::Preflight => "preflight".to_owned(),
@@ -30,9 +28,8 @@ pub(super) fn boot(plan: &Plan) {
         || nix::unistd::geteuid().to_string(),
         |identity| format!("{}:{}", identity.user, identity.group),
     );
-    let memory = plan
-        .memory_limit
-        .map_or_else(|| "unlimited".to_owned(), |bytes| ByteSize(bytes).to_string());
+    let memory =
+        plan.memory_limit.map_or_else(|| "unlimited".to_owned(), |bytes| ByteSize(bytes).to_string());
     info!(
         version = env!("CARGO_PKG_VERSION"),
         service = plan.service,
@@ -71,26 +68,13 @@ pub(super) fn note(plan: &Plan, note: Note) {
         Note::EvidenceEnds(EvidenceEnd::AgentLost) => warn!("no evidence: the agent is not there"),
         Note::EvidenceEnds(EvidenceEnd::Skipped) => warn!("evidence skipped: asked to hurry"),
         Note::HookRetries { child, attempt, wait } => {
-            info!(
-                attempt,
-                wait = format_duration(wait),
-                "{} is tried again",
-                name(child)
-            );
+            info!(attempt, wait = format_duration(wait), "{} is tried again", name(child));
         }
         Note::HookTimedOut { child } => warn!("{} did not end within its timeout: stopping it", name(child)),
-        Note::HookFailed {
-            child,
-            code,
-            aborts: true,
-        } => {
+        Note::HookFailed { child, code, aborts: true } => {
             error!(code, "{} failed: the main process is not started", name(child));
         }
-        Note::HookFailed {
-            child,
-            code,
-            aborts: false,
-        } => warn!(code, "{} failed: going on", name(child)),
+        Note::HookFailed { child, code, aborts: false } => warn!(code, "{} failed: going on", name(child)),
         Note::Killing(child) => warn!("{} did not end in time: SIGKILL", name(child)),
         Note::KillingLeftovers => warn!("processes left in the container did not end in time: SIGKILL"),
         Note::NoTimeFor { child } => warn!("{} not run: no time left", name(child)),

@@ -1,8 +1,8 @@
 //! The loop: wait, gather events, let the machine decide, do it.
 
 use super::action::{Effects, Outcome, Roles};
-use super::notes;
-use super::state::{Action, Event, Machine};
+use super::state::{Action, Child, Event, Machine};
+use super::{leftovers, notes};
 use crate::exit;
 use crate::link::{Deed, MAXIMUM_SIZE};
 use crate::plan::Plan;
@@ -27,10 +27,7 @@ pub fn run(plan: &Plan, inherited: &Inherited, roles: Roles) -> u8 {
     if !plan.is_pid_one
         && let Err(error) = nix::sys::prctl::set_child_subreaper(true)
     {
-        warn!(
-            "cannot become a subreaper: orphans of the service will not be reaped here: {}",
-            error.desc()
-        );
+        warn!("cannot become a subreaper: orphans of the service will not be reaped here: {}", error.desc());
     }
     notes::boot(plan);
     let mut supervisor = Supervisor {
@@ -69,21 +66,14 @@ impl Supervisor<'_> {
                 Signal::CHLD => children_ended = true,
                 // Our own write to a closed pipe, not a message to the service.
                 Signal::PIPE if received.sender == own => {}
-                signal => self.take_in(Event::Signal {
-                    signal,
-                    from_terminal: received.from_terminal,
-                }),
+                signal => self.take_in(Event::Signal { signal, from_terminal: received.from_terminal }),
             }
         }
         if children_ended {
             self.collect();
         }
         self.read_link();
-        if self
-            .machine
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= clock::now())
-        {
+        if self.machine.next_deadline().is_some_and(|deadline| deadline <= clock::now()) {
             self.take_in(Event::Timer);
         }
     }
@@ -91,7 +81,7 @@ impl Supervisor<'_> {
     fn collect(&mut self) {
         loop {
             match reap() {
-                Reaped::NoneEnded => return,
+                Reaped::NoneEnded => return self.look_for_leftovers(),
                 Reaped::NoChildren => return self.take_in(Event::Alone),
                 Reaped::Ended(pid, status) => match self.effects.children.remove(pid) {
                     None => debug!(pid = pid.number(), %status, "adopted process reaped"),
@@ -103,6 +93,14 @@ impl Supervisor<'_> {
                     }
                 },
             }
+        }
+    }
+
+    /// The kernel says when we are alone, not when only the agent is left.
+    fn look_for_leftovers(&mut self) {
+        let agent = self.effects.children.pid_of(Child::Agent);
+        if agent.is_some() && self.machine.awaits_leftovers() && !leftovers::any(agent) {
+            self.take_in(Event::NoLeftovers);
         }
     }
 
@@ -160,10 +158,7 @@ impl Supervisor<'_> {
         let signals = PollFd::new(signals.as_fd(), PollFlags::POLLIN);
         // EINTR and every other error lead to one more look at everything.
         let _woken = match &self.effects.link {
-            Some(link) => poll(
-                &mut [signals, PollFd::new(link.as_fd(), PollFlags::POLLIN)],
-                timeout,
-            ),
+            Some(link) => poll(&mut [signals, PollFd::new(link.as_fd(), PollFlags::POLLIN)], timeout),
             None => poll(&mut [signals], timeout),
         };
     }

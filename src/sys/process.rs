@@ -51,14 +51,8 @@ impl std::fmt::Display for Status {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exited(code) => write!(formatter, "exit code {code}"),
-            Self::Signaled {
-                signal,
-                core_dumped: true,
-            } => write!(formatter, "{signal}, core dumped"),
-            Self::Signaled {
-                signal,
-                core_dumped: false,
-            } => write!(formatter, "{signal}"),
+            Self::Signaled { signal, core_dumped: true } => write!(formatter, "{signal}, core dumped"),
+            Self::Signaled { signal, core_dumped: false } => write!(formatter, "{signal}"),
         }
     }
 }
@@ -103,10 +97,7 @@ pub fn reap() -> Reaped {
         let status = match info.si_code {
             libc::CLD_EXITED => Status::Exited(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
             code => match Signal::from_number(status) {
-                Some(signal) => Status::Signaled {
-                    signal,
-                    core_dumped: code == libc::CLD_DUMPED,
-                },
+                Some(signal) => Status::Signaled { signal, core_dumped: code == libc::CLD_DUMPED },
                 None => Status::Exited(u8::MAX),
             },
         };

@@ -67,15 +67,9 @@ impl Inherited {
 /// Ignores what must not end the agent (it ends when the supervisor says so)
 /// and lets everything else through.
 pub fn ignore_in_agent() {
-    for signal in [
-        Signal::TERM,
-        Signal::INT,
-        Signal::HUP,
-        Signal::QUIT,
-        Signal::PIPE,
-        Signal::USR1,
-        Signal::USR2,
-    ] {
+    for signal in
+        [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::PIPE, Signal::USR1, Signal::USR2]
+    {
         set_disposition(signal, libc::SIG_IGN);
     }
     let mut none = MaybeUninit::uninit();

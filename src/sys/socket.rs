@@ -23,12 +23,7 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// # Errors
 /// `EAGAIN` if the other side does not read, `EPIPE` if it is gone.
 pub fn send_message(socket: impl AsFd, message: &[u8]) -> Result<(), Errno> {
-    send(
-        socket.as_fd().as_raw_fd(),
-        message,
-        MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
-    )
-    .map(drop)
+    send(socket.as_fd().as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT).map(drop)
 }
 
 /// Receives one message into `buffer`; its length, or 0 once the other side is gone.

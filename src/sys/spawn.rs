@@ -95,10 +95,7 @@ impl Failure {
 /// The step that failed and the kernel's reason. The dead child is then still
 /// to be reaped, by its pid, as any other.
 pub fn spawn(image: &Image, inherited: &Inherited) -> Result<Pid, Failure> {
-    let refused = |error| Failure {
-        stage: Stage::Fork,
-        error,
-    };
+    let refused = |error| Failure { stage: Stage::Fork, error };
     let arguments = pointers(&image.arguments);
     let environment = pointers(&image.environment);
     let candidates = pointers(&image.candidates);
@@ -173,11 +170,7 @@ pub fn take_credentials(credentials: &Credentials) -> Result<(), Errno> {
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    strings
-        .iter()
-        .map(|string| string.as_ptr())
-        .chain([ptr::null()])
-        .collect()
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
 fn wait_for_exec(reader: &OwnedFd) -> Option<Failure> {
@@ -230,18 +223,12 @@ impl Prepared<'_> {
             unsafe { libc::tcsetpgrp(0, own) };
         }
         if let Some(credentials) = &self.image.credentials {
-            take_credentials(credentials).map_err(|error| Failure {
-                stage: Stage::Credentials,
-                error,
-            })?;
+            take_credentials(credentials).map_err(|error| Failure { stage: Stage::Credentials, error })?;
         }
         if let Some(directory) = &self.image.directory {
             // SAFETY: a NUL-terminated string.
             let result = unsafe { libc::chdir(directory.as_ptr()) };
-            Errno::result(result).map_err(|error| Failure {
-                stage: Stage::Directory,
-                error,
-            })?;
+            Errno::result(result).map_err(|error| Failure { stage: Stage::Directory, error })?;
         }
         self.inherited.restore();
         Ok(())
@@ -261,16 +248,10 @@ impl Prepared<'_> {
                 Errno::ENOENT | Errno::ENOTDIR => {}
                 Errno::EACCES => remembered = Errno::EACCES,
                 error => {
-                    return Failure {
-                        stage: Stage::Execute,
-                        error,
-                    };
+                    return Failure { stage: Stage::Execute, error };
                 }
             }
         }
-        Failure {
-            stage: Stage::Execute,
-            error: remembered,
-        }
+        Failure { stage: Stage::Execute, error: remembered }
     }
 }

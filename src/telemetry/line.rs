@@ -25,11 +25,7 @@ where
     ) -> fmt::Result {
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         // A person on a terminal knows what day it is.
-        let time = if self.is_terminal {
-            time.get(11..23).unwrap_or(&time)
-        } else {
-            &time
-        };
+        let time = if self.is_terminal { time.get(11..23).unwrap_or(&time) } else { &time };
         let level = *event.metadata().level();
         let word = match level {
             Level::ERROR => "error: ",
@@ -62,13 +58,7 @@ impl tracing::field::Visit for Fields {
         // A log line is one line, whatever the value holds.
         let value: String = value
             .chars()
-            .flat_map(|c| {
-                if c.is_control() {
-                    c.escape_default().collect::<Vec<_>>()
-                } else {
-                    vec![c]
-                }
-            })
+            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
             .collect();
         if field.name() == "message" {
             self.message = value;

@@ -24,9 +24,7 @@ pub fn start(log: Log) {
         Format::Human => false,
         Format::Auto => !is_terminal,
     };
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(writer::StandardError::default);
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer::StandardError::default);
     let started = if as_json {
         tracing::subscriber::set_global_default(
             builder

@@ -16,9 +16,8 @@ impl ByteSize {
         let text = text.trim();
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
-        let number: u64 = number
-            .parse()
-            .map_err(|_| format!("`{text}` does not begin with a whole number"))?;
+        let number: u64 =
+            number.parse().map_err(|_| format!("`{text}` does not begin with a whole number"))?;
         let scale: u64 = match unit.trim() {
             "" | "B" => 1,
             "k" | "K" | "Ki" | "KiB" => 1 << 10,
@@ -30,10 +29,7 @@ impl ByteSize {
             "GB" => 1_000_000_000,
             other => return Err(format!("`{other}` is not a unit of size (KiB, MiB, GiB, MB, GB)")),
         };
-        number
-            .checked_mul(scale)
-            .map(Self)
-            .ok_or_else(|| format!("`{text}` is too large"))
+        number.checked_mul(scale).map(Self).ok_or_else(|| format!("`{text}` is too large"))
     }
 }
 

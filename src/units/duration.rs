@@ -18,13 +18,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
-        let unit_end = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let unit_end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, next) = tail.split_at(unit_end);
         if number.is_empty() {
             return Err(format!("`{rest}` does not begin with a number"));
@@ -40,14 +36,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             "d" | "day" | "days" => 86400.0,
             other => return Err(format!("`{other}` is not a unit of time (ms, s, m, h, d)")),
         };
-        let number: f64 = number
-            .parse()
-            .map_err(|_| format!("`{number}` is not a number"))?;
+        let number: f64 = number.parse().map_err(|_| format!("`{number}` is not a number"))?;
         let part =
             Duration::try_from_secs_f64(number * scale).map_err(|_| format!("`{text}` is too long"))?;
-        total = total
-            .checked_add(part)
-            .ok_or_else(|| format!("`{text}` is too long"))?;
+        total = total.checked_add(part).ok_or_else(|| format!("`{text}` is too long"))?;
         rest = next.trim_start();
     }
     Ok(total)
@@ -68,17 +60,9 @@ pub fn format_duration(span: Duration) -> String {
         let text = format!("{seconds}.{fraction:03}");
         return format!("{}s", text.trim_end_matches('0'));
     }
-    let parts = [
-        (seconds / 86400, "d"),
-        (seconds / 3600 % 24, "h"),
-        (seconds / 60 % 60, "m"),
-        (seconds % 60, "s"),
-    ];
-    parts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, unit)| format!("{count}{unit}"))
-        .collect()
+    let parts =
+        [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect()
 }
 
 #[cfg(test)]
@@ -97,11 +81,7 @@ mod tests {
             ("2h", 7_200_000),
             ("1d", 86_400_000),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
     }
 
@@ -124,9 +104,7 @@ mod tests {
 
     #[test]
     fn prints_what_it_reads() {
-        for text in [
-            "0s", "1ms", "999ms", "1s", "1.5s", "59.999s", "1m", "1m30s", "2h", "1d1h",
-        ] {
+        for text in ["0s", "1ms", "999ms", "1s", "1.5s", "59.999s", "1m", "1m30s", "2h", "1d1h"] {
             assert_eq!(format_duration(parse_duration(text).expect(text)), text);
         }
     }

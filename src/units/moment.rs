@@ -52,9 +52,6 @@ mod tests {
         assert_eq!(zero.before(Duration::from_secs(1)), zero);
         assert_eq!(zero.after(Duration::MAX), Moment::from_nanoseconds(u64::MAX));
         assert_eq!(zero.after(Duration::from_secs(2)).until(zero), Duration::ZERO);
-        assert_eq!(
-            zero.until(zero.after(Duration::from_secs(2))),
-            Duration::from_secs(2)
-        );
+        assert_eq!(zero.until(zero.after(Duration::from_secs(2))), Duration::from_secs(2));
     }
 }

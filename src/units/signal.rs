@@ -37,10 +37,7 @@ impl Signal {
 
     /// The signal of that number, if Linux has one.
     pub fn from_number(number: i32) -> Option<Self> {
-        u8::try_from(number)
-            .ok()
-            .filter(|number| (1..=MAX).contains(number))
-            .map(Self)
+        u8::try_from(number).ok().filter(|number| (1..=MAX).contains(number)).map(Self)
     }
 
     /// The number, 1–64.
@@ -51,9 +48,7 @@ impl Signal {
     /// Every signal that can be caught: all but KILL, STOP and the C library's
     /// own 32 and 33.
     pub fn catchable() -> impl Iterator<Item = Self> {
-        (1..=MAX)
-            .filter(|number| !matches!(number, 9 | 19 | 32 | 33))
-            .map(Self)
+        (1..=MAX).filter(|number| !matches!(number, 9 | 19 | 32 | 33)).map(Self)
     }
 
     /// Parses `SIGTERM`, `TERM`, `term`, `15`, `SIGRTMIN+3`, `RTMAX-1`.
@@ -83,10 +78,7 @@ impl Signal {
             "IOT" => "ABRT",
             other => other,
         };
-        let index = NAMES
-            .iter()
-            .position(|known| *known == name)
-            .ok_or_else(unknown)?;
+        let index = NAMES.iter().position(|known| *known == name).ok_or_else(unknown)?;
         Self::from_number(i32::try_from(index).unwrap_or(0) + 1).ok_or_else(unknown)
     }
 }
@@ -123,26 +115,12 @@ mod tests {
 
     #[test]
     fn other_spellings() {
-        for (text, number) in [
-            ("TERM", 15),
-            ("term", 15),
-            ("SIGRTMIN+3", 37),
-            ("RTMAX-1", 63),
-            ("SIGRTMAX", 64),
-            ("CLD", 17),
-        ] {
+        for (text, number) in
+            [("TERM", 15), ("term", 15), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("SIGRTMAX", 64), ("CLD", 17)]
+        {
             assert_eq!(Signal::parse(text).map(Signal::number), Ok(number), "{text}");
         }
-        for text in [
-            "",
-            "0",
-            "65",
-            "SIGNOTHING",
-            "RTMIN-1",
-            "RTMIN+40",
-            "RTMAX-40",
-            "-15",
-        ] {
+        for text in ["", "0", "65", "SIGNOTHING", "RTMIN-1", "RTMIN+40", "RTMAX-40", "-15"] {
             assert!(Signal::parse(text).is_err(), "{text}");
         }
     }

@@ -1,1 +1,48 @@
-fn main() {}
+//! The integration suite: real processes, real PID namespaces, real JVMs, a
+//! real container engine.
+//!
+//! One binary whose tests are made while it runs (JVM x case), so that what
+//! cannot run here is skipped by name. `cargo xtask test` prepares everything
+//! it needs and tells it through `BOOKEND_TEST_*` variables; with `CI=true` a
+//! skip is a failure.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may fail loudly, and is not the supervisor"
+)]
+
+mod architecture;
+mod bundle;
+mod cli;
+mod configuration;
+mod container;
+mod examples;
+mod hooks;
+mod hprof;
+mod init;
+mod jvm;
+mod jvm_trouble;
+mod scenario;
+mod setup;
+
+use libtest_mimic::{Arguments, Trial};
+use setup::Setup;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let setup: &'static Setup = Box::leak(Box::new(Setup::read()));
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(architecture::trials());
+    trials.extend(configuration::trials(setup));
+    trials.extend(examples::trials(setup));
+    trials.extend(init::trials(setup));
+    trials.extend(hooks::trials(setup));
+    trials.extend(jvm::trials(setup));
+    trials.extend(jvm_trouble::trials(setup));
+    trials.extend(cli::trials(setup));
+    trials.extend(container::trials(setup));
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,51 +1,48 @@
 //! The machine itself: one phase, one event at a time.
 
+use super::closing::{Closing, Storing, finish_agent};
 use super::task::Task;
 use super::{Action, Child, Event, EvidenceEnd, Note, Reason};
 use crate::config::{OnFailure, Trigger};
 use crate::exit;
 use crate::link::Deed;
-use crate::plan::{Backoff, HookPlan, Plan};
+use crate::plan::{Backoff, Plan};
 use crate::sys::process::Status;
 use crate::units::{Moment, Signal};
 use std::time::Duration;
 
 /// How long killed processes may take to be gone (a process in D state may
 /// take for ever; the kernel ends it with the namespace).
-const KILL_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the agent may take to end once everything is stored.
-const AGENT_PATIENCE: Duration = Duration::from_secs(2);
-/// No post-stop hook is started with less than this left.
-const SHORTEST_HOOK: Duration = Duration::from_millis(50);
+pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The lifecycle of one container.
 #[derive(Debug)]
 pub struct Machine<'a> {
-    plan: &'a Plan,
-    phase: Phase,
-    stop: Option<Stop>,
+    pub(super) plan: &'a Plan,
+    pub(super) phase: Phase,
+    pub(super) stop: Option<Stop>,
     /// When everything must be over, once a stop has begun.
-    stop_deadline: Option<Moment>,
-    agent: Agent,
+    pub(super) stop_deadline: Option<Moment>,
+    pub(super) agent: Agent,
     /// Code and reason, once they are known; the first is the true one.
-    outcome: Option<(u8, Reason)>,
-    main_was_started: bool,
+    pub(super) outcome: Option<(u8, Reason)>,
+    pub(super) main_was_started: bool,
     /// For the jitter of retries; no secret.
     seed: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Stop {
-    signal: Signal,
-    begun: Moment,
+pub(super) struct Stop {
+    pub(super) signal: Signal,
+    pub(super) begun: Moment,
     /// Stop signals from the terminal's keys, this one included.
-    keys: u32,
+    pub(super) keys: u32,
     /// The stop signal went to the main process.
-    forwarded: bool,
+    pub(super) forwarded: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+pub(super) enum Phase {
     Boot,
     Preflight(Task),
     Hook {
@@ -76,45 +73,8 @@ enum Phase {
     Done,
 }
 
-/// Two things that end independently of each other.
 #[derive(Clone, Copy, Debug)]
-struct Closing {
-    leftovers: Leftovers,
-    storing: Storing,
-}
-
-/// What the main process and the hooks left running.
-#[derive(Clone, Copy, Debug)]
-enum Leftovers {
-    /// They have the stop signal.
-    Asked {
-        until: Moment,
-    },
-    Killed {
-        until: Moment,
-    },
-    Over,
-}
-
-/// The agent, from the main process's end to its own.
-#[derive(Clone, Copy, Debug)]
-enum Storing {
-    /// Until it says that everything is stored.
-    Wanted {
-        until: Moment,
-    },
-    /// Told to end.
-    Asked {
-        until: Moment,
-    },
-    Killed {
-        until: Moment,
-    },
-    Over,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Agent {
+pub(super) enum Agent {
     None,
     Running {
         restarts: u32,
@@ -168,9 +128,9 @@ impl<'a> Machine<'a> {
         self.main_was_started
     }
 
-    /// A stop signal has arrived.
-    pub fn is_stopping(&self) -> bool {
-        self.stop.is_some()
+    /// What the main process and the hooks left is being waited for.
+    pub fn awaits_leftovers(&self) -> bool {
+        matches!(self.phase, Phase::Closing(closing) if closing.awaits_leftovers())
     }
 
     /// Takes one event in; what is to be done about it is appended to `actions`.
@@ -187,12 +147,10 @@ impl<'a> Machine<'a> {
             Event::Skipped(Child::PostStop(index)) => self.post_stop_done(index, now, actions),
             Event::Skipped(_) => {}
             Event::Exited(child, status) => self.exited(child, status, now, actions),
-            Event::Signal {
-                signal,
-                from_terminal,
-            } => self.signal(signal, from_terminal, now, actions),
+            Event::Signal { signal, from_terminal } => self.signal(signal, from_terminal, now, actions),
             Event::Agent(deed) => self.agent_asks(deed, now, actions),
             Event::Alone => self.alone(now, actions),
+            Event::NoLeftovers => self.no_leftovers(now, actions),
             Event::Timer => self.timer(now, actions),
         }
     }
@@ -212,7 +170,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn start_hook(&mut self, index: usize, attempt: u32, now: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn start_hook(&mut self, index: usize, attempt: u32, now: Moment, actions: &mut Vec<Action>) {
         if self.stop.is_some() {
             return self.close(now, actions);
         }
@@ -220,11 +178,7 @@ impl<'a> Machine<'a> {
             return self.start_main(actions);
         };
         let child = Child::Hook(index);
-        self.phase = Phase::Hook {
-            index,
-            attempt,
-            task: Task::begin(child, hook.timeout, hook.grace, now),
-        };
+        self.phase = Phase::Hook { index, attempt, task: Task::begin(child, hook.timeout, hook.grace, now) };
         actions.push(Action::Spawn(child));
     }
 
@@ -247,16 +201,8 @@ impl<'a> Machine<'a> {
         let child = Child::Hook(index);
         if attempt <= hook.retries && is_worth_a_retry(code) {
             let wait = hook.backoff.wait(attempt, self.jitter());
-            actions.push(Action::Note(Note::HookRetries {
-                child,
-                attempt: attempt.saturating_add(1),
-                wait,
-            }));
-            self.phase = Phase::Backoff {
-                index,
-                attempt: attempt.saturating_add(1),
-                until: now.after(wait),
-            };
+            actions.push(Action::Note(Note::HookRetries { child, attempt: attempt.saturating_add(1), wait }));
+            self.phase = Phase::Backoff { index, attempt: attempt.saturating_add(1), until: now.after(wait) };
             return;
         }
         let aborts = hook.on_failure == OnFailure::Abort;
@@ -306,126 +252,8 @@ impl<'a> Machine<'a> {
         self.close(now, actions);
     }
 
-    fn has_rule(&self, trigger: Trigger) -> bool {
-        self.plan
-            .evidence
-            .as_ref()
-            .is_some_and(|evidence| evidence.rules_on(trigger).next().is_some())
-    }
-
-    // ---- signals --------------------------------------------------------------------
-
-    fn signal(&mut self, signal: Signal, from_terminal: bool, now: Moment, actions: &mut Vec<Action>) {
-        if self.plan.stop.signals.contains(&signal) {
-            return self.stop_signal(signal, from_terminal, now, actions);
-        }
-        match self.phase {
-            Phase::Running | Phase::Evidence { .. } | Phase::Stopping { .. } => {
-                actions.push(Action::Signal(Child::Main, signal));
-            }
-            _ => actions.push(Action::Note(Note::NotForwarded { signal })),
-        }
-    }
-
-    fn stop_signal(&mut self, signal: Signal, from_terminal: bool, now: Moment, actions: &mut Vec<Action>) {
-        if let Some(stop) = &mut self.stop {
-            actions.push(Action::Note(Note::StopRepeated { signal }));
-            if from_terminal {
-                stop.keys = stop.keys.saturating_add(1);
-                let keys = stop.keys;
-                self.hurry(keys, now, actions);
-            }
-            return;
-        }
-        self.stop = Some(Stop {
-            signal,
-            begun: now,
-            keys: u32::from(from_terminal),
-            forwarded: false,
-        });
-        let deadline = self.plan.stop.deadline(now);
-        self.stop_deadline = Some(deadline);
-        actions.push(Action::Note(Note::Stop { signal, deadline }));
-        let kill_at = self.kill_at();
-        match &mut self.phase {
-            Phase::Boot => self.close(now, actions),
-            Phase::Preflight(task) | Phase::Hook { task, .. } => task.stop(signal, kill_at, actions),
-            Phase::Backoff { .. } => self.close(now, actions),
-            Phase::Running => self.stop_main(now, actions),
-            // Begun by the main process's own end; the orchestrator's time counts from now.
-            Phase::Closing(closing) => closing.shorten(self.plan.stop.kill_at(now)),
-            Phase::PostStop { task, .. } => {
-                let limit = self.plan.stop.deadline(now);
-                task.stop(signal, Some(limit), actions);
-            }
-            Phase::Starting | Phase::Evidence { .. } | Phase::Stopping { .. } | Phase::Done => {}
-        }
-    }
-
-    /// The second Ctrl-C skips what can be skipped, the third kills.
-    fn hurry(&mut self, keys: u32, now: Moment, actions: &mut Vec<Action>) {
-        actions.push(Action::Note(Note::Hurry));
-        let kill = keys >= 3;
-        match &mut self.phase {
-            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::Skipped, actions),
-            Phase::Stopping { kill_at } if kill => *kill_at = Some(now),
-            Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } if kill => {
-                task.kill(actions);
-            }
-            Phase::Closing(closing) => closing.shorten(now),
-            _ => {}
-        }
-        self.timer(now, actions);
-    }
-
-    /// When a main process that does not end is killed: never, unless somebody
-    /// told us the grace period.
-    fn kill_at(&self) -> Option<Moment> {
-        let stop = self.stop?;
-        self.plan
-            .stop
-            .grace_is_known
-            .then(|| self.plan.stop.kill_at(stop.begun))
-    }
-
-    fn stop_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let Some(stop) = self.stop else { return };
-        let until = self.plan.stop.evidence_until(stop.begun);
-        if !self.has_rule(Trigger::Stop) {
-            return self.forward_stop_quietly(actions);
-        }
-        if !matches!(self.agent, Agent::Running { .. }) {
-            return self.forward_stop(EvidenceEnd::AgentLost, actions);
-        }
-        actions.push(Action::TellStop {
-            signal: stop.signal,
-            begun: stop.begun,
-            evidence_until: until,
-            deadline: self.plan.stop.kill_at(stop.begun),
-        });
-        if until <= now {
-            return self.forward_stop(EvidenceEnd::OutOfTime, actions);
-        }
-        actions.push(Action::Note(Note::EvidenceBegins { until }));
-        self.phase = Phase::Evidence { until };
-    }
-
-    fn forward_stop(&mut self, end: EvidenceEnd, actions: &mut Vec<Action>) {
-        actions.push(Action::Note(Note::EvidenceEnds(end)));
-        self.forward_stop_quietly(actions);
-    }
-
-    fn forward_stop_quietly(&mut self, actions: &mut Vec<Action>) {
-        let kill_at = self.kill_at();
-        let own = self.plan.main.stop_signal;
-        let Some(stop) = self.stop.as_mut().filter(|stop| !stop.forwarded) else {
-            return;
-        };
-        stop.forwarded = true;
-        let signal = own.unwrap_or(stop.signal);
-        actions.push(Action::Note(Note::Forwarding { signal }));
-        actions.push(Action::Signal(Child::Main, signal));
-        self.phase = Phase::Stopping { kill_at };
+    pub(super) fn has_rule(&self, trigger: Trigger) -> bool {
+        self.plan.evidence.as_ref().is_some_and(|evidence| evidence.rules_on(trigger).next().is_some())
     }
 
     // ---- children that end -------------------------------------------------------------
@@ -436,14 +264,7 @@ impl<'a> Machine<'a> {
                 self.outcome = Some((code, Reason::PreflightFailed));
                 self.close(now, actions);
             }
-            (
-                Child::Hook(index),
-                Phase::Hook {
-                    index: current,
-                    attempt,
-                    ..
-                },
-            ) if current == index => {
+            (Child::Hook(index), Phase::Hook { index: current, attempt, .. }) if current == index => {
                 self.hook_failed(index, attempt, code, now, actions);
             }
             (Child::Main, Phase::Starting) => {
@@ -451,11 +272,7 @@ impl<'a> Machine<'a> {
                 self.close(now, actions);
             }
             (Child::PostStop(index), Phase::PostStop { index: current, .. }) if current == index => {
-                actions.push(Action::Note(Note::HookFailed {
-                    child,
-                    code,
-                    aborts: false,
-                }));
+                actions.push(Action::Note(Note::HookFailed { child, code, aborts: false }));
                 self.post_stop_done(index, now, actions);
             }
             (Child::Agent, _) => self.agent_lost(now, actions),
@@ -474,14 +291,7 @@ impl<'a> Machine<'a> {
                 }
                 self.start_hook(0, 1, now, actions);
             }
-            (
-                Child::Hook(index),
-                Phase::Hook {
-                    index: current,
-                    attempt,
-                    task,
-                },
-            ) if current == index => {
+            (Child::Hook(index), Phase::Hook { index: current, attempt, task }) if current == index => {
                 if task.timed_out() {
                     self.hook_failed(index, attempt, exit::HOOK_TIMED_OUT, now, actions);
                 } else if status.is_success() {
@@ -491,17 +301,9 @@ impl<'a> Machine<'a> {
                 }
             }
             (Child::PostStop(index), Phase::PostStop { index: current, task }) if current == index => {
-                let code = if task.timed_out() {
-                    exit::HOOK_TIMED_OUT
-                } else {
-                    status.code()
-                };
+                let code = if task.timed_out() { exit::HOOK_TIMED_OUT } else { status.code() };
                 if code != 0 {
-                    actions.push(Action::Note(Note::HookFailed {
-                        child,
-                        code,
-                        aborts: false,
-                    }));
+                    actions.push(Action::Note(Note::HookFailed { child, code, aborts: false }));
                 }
                 self.post_stop_done(index, now, actions);
             }
@@ -530,15 +332,10 @@ impl<'a> Machine<'a> {
         self.agent = Agent::Ended;
         match self.phase {
             Phase::Starting | Phase::Running if self.stop.is_none() => {
-                let backoff = Backoff {
-                    first: Duration::from_secs(1),
-                };
+                let backoff = Backoff { first: Duration::from_secs(1) };
                 let wait = backoff.wait(restarts.saturating_add(1), self.jitter());
                 actions.push(Action::Note(Note::AgentRestarts { wait }));
-                self.agent = Agent::Waiting {
-                    restarts: restarts.saturating_add(1),
-                    until: now.after(wait),
-                };
+                self.agent = Agent::Waiting { restarts: restarts.saturating_add(1), until: now.after(wait) };
             }
             Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::AgentLost, actions),
             Phase::Closing(ref mut closing) => {
@@ -549,156 +346,9 @@ impl<'a> Machine<'a> {
         }
     }
 
-    // ---- after the main process -----------------------------------------------------------
-
-    fn close(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.outcome.is_none() {
-            let signal = self.stop.map_or(Signal::TERM, |stop| stop.signal);
-            self.outcome = Some((exit::of_signal(signal), Reason::Stopped));
-        }
-        if let Agent::Waiting { .. } = self.agent {
-            self.agent = Agent::Ended;
-        }
-        // When nobody is stopping us, leftovers get what a stop would give
-        // them, and evidence its own, longer deadline.
-        let leftovers_until = self.plan.stop.kill_at(self.stop.map_or(now, |stop| stop.begun));
-        let storing_until = if self.stop.is_some() {
-            leftovers_until
-        } else {
-            now.after(self.longest_rule())
-        };
-        let storing = match (self.agent, self.main_was_started) {
-            (Agent::Running { .. }, true) => Storing::Wanted { until: storing_until },
-            (Agent::Running { .. }, false) => finish_agent(self.stop_deadline, now, actions),
-            _ => Storing::Over,
-        };
-        self.phase = Phase::Closing(Closing {
-            leftovers: Leftovers::Asked {
-                until: leftovers_until,
-            },
-            storing,
-        });
-        let signal = self.stop.map_or(Signal::TERM, |stop| stop.signal);
-        actions.push(Action::SignalLeftovers(signal));
-    }
-
-    fn longest_rule(&self) -> Duration {
-        let rules = self
-            .plan
-            .evidence
-            .as_ref()
-            .map_or(&[][..], |evidence| &evidence.rules);
-        rules
-            .iter()
-            .map(|rule| rule.deadline)
-            .max()
-            .unwrap_or(Duration::ZERO)
-    }
-
-    fn closing_timer(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let Phase::Closing(closing) = &mut self.phase else {
-            return;
-        };
-        match closing.leftovers {
-            Leftovers::Asked { until } if now >= until => {
-                actions.push(Action::Note(Note::KillingLeftovers));
-                actions.push(Action::SignalLeftovers(Signal::KILL));
-                closing.leftovers = Leftovers::Killed {
-                    until: now.after(KILL_PATIENCE),
-                };
-            }
-            // In D state: it ends with the namespace.
-            Leftovers::Killed { until } if now >= until => closing.leftovers = Leftovers::Over,
-            _ => {}
-        }
-        match closing.storing {
-            Storing::Wanted { until } if now >= until => {
-                actions.push(Action::Note(Note::EvidenceEnds(EvidenceEnd::OutOfTime)));
-                closing.storing = finish_agent(self.stop_deadline, now, actions);
-            }
-            Storing::Asked { until } if now >= until => {
-                actions.push(Action::Note(Note::Killing(Child::Agent)));
-                actions.push(Action::Signal(Child::Agent, Signal::KILL));
-                closing.storing = Storing::Killed {
-                    until: now.after(KILL_PATIENCE),
-                };
-            }
-            Storing::Killed { until } if now >= until => closing.storing = Storing::Over,
-            _ => {}
-        }
-        self.closing_goes_on(now, actions);
-    }
-
-    fn closing_goes_on(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if let Phase::Closing(Closing {
-            leftovers: Leftovers::Over,
-            storing: Storing::Over,
-        }) = self.phase
-        {
-            self.agent = Agent::Ended;
-            self.start_post_stop(0, now, actions);
-        }
-    }
-
-    fn alone(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if let Phase::Closing(closing) = &mut self.phase {
-            *closing = Closing {
-                leftovers: Leftovers::Over,
-                storing: Storing::Over,
-            };
-            self.closing_goes_on(now, actions);
-        }
-    }
-
-    fn start_post_stop(&mut self, index: usize, now: Moment, actions: &mut Vec<Action>) {
-        let Some(hook) = self.plan.post_stop.get(index) else {
-            return self.end(actions);
-        };
-        let child = Child::PostStop(index);
-        let Some((timeout, grace)) = self.post_stop_time(hook, now) else {
-            actions.push(Action::Note(Note::NoTimeFor { child }));
-            return self.start_post_stop(index.saturating_add(1), now, actions);
-        };
-        self.phase = Phase::PostStop {
-            index,
-            task: Task::begin(child, timeout, grace, now),
-        };
-        actions.push(Action::Spawn(child));
-    }
-
-    /// Timeout and grace of a post-stop hook: its own, cut to what the stop leaves.
-    fn post_stop_time(&self, hook: &HookPlan, now: Moment) -> Option<(Duration, Duration)> {
-        let Some(stop) = self.stop else {
-            return Some((hook.timeout, hook.grace));
-        };
-        let left = now.until(self.plan.stop.deadline(stop.begun));
-        if left < SHORTEST_HOOK {
-            return None;
-        }
-        let grace = hook.grace.min(left / 4);
-        Some((hook.timeout.min(left.saturating_sub(grace)), grace))
-    }
-
-    fn post_stop_done(&mut self, index: usize, now: Moment, actions: &mut Vec<Action>) {
-        match self.phase {
-            Phase::PostStop { index: current, .. } if current == index => {
-                self.start_post_stop(index.saturating_add(1), now, actions);
-            }
-            _ => {}
-        }
-    }
-
-    fn end(&mut self, actions: &mut Vec<Action>) {
-        let (code, reason) = self.outcome.unwrap_or((exit::INTERNAL, Reason::MainEnded));
-        self.phase = Phase::Done;
-        actions.push(Action::SignalLeftovers(Signal::KILL));
-        actions.push(Action::Note(Note::Ends { code, reason }));
-        actions.push(Action::Exit(code));
-    }
-
     // ---- time --------------------------------------------------------------------------------
 
-    fn timer(&mut self, now: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn timer(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if let Agent::Waiting { restarts, until } = self.agent
             && now >= until
         {
@@ -709,11 +359,7 @@ impl<'a> Machine<'a> {
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } => {
                 task.timer(now, actions);
             }
-            Phase::Backoff {
-                index,
-                attempt,
-                until,
-            } if now >= *until => {
+            Phase::Backoff { index, attempt, until } if now >= *until => {
                 let (index, attempt) = (*index, *attempt);
                 self.start_hook(index, attempt, now, actions);
             }
@@ -732,53 +378,20 @@ impl<'a> Machine<'a> {
 
     /// The next step of a linear congruential generator (Knuth's MMIX constants).
     fn jitter(&mut self) -> u8 {
-        self.seed = self
-            .seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         u8::try_from(self.seed >> 56).unwrap_or(0)
-    }
-}
-
-impl Closing {
-    fn next_deadline(&self) -> Option<Moment> {
-        let leftovers = match self.leftovers {
-            Leftovers::Asked { until } | Leftovers::Killed { until } => Some(until),
-            Leftovers::Over => None,
-        };
-        let storing = match self.storing {
-            Storing::Wanted { until } | Storing::Asked { until } | Storing::Killed { until } => Some(until),
-            Storing::Over => None,
-        };
-        earlier(leftovers, storing)
-    }
-
-    /// Nothing is to be waited for beyond `moment`.
-    fn shorten(&mut self, moment: Moment) {
-        if let Leftovers::Asked { until } = &mut self.leftovers {
-            *until = moment.min(*until);
-        }
-        if let Storing::Wanted { until } | Storing::Asked { until } = &mut self.storing {
-            *until = moment.min(*until);
-        }
-    }
-}
-
-fn finish_agent(stop_deadline: Option<Moment>, now: Moment, actions: &mut Vec<Action>) -> Storing {
-    let patience = now.after(AGENT_PATIENCE);
-    let until = stop_deadline.map_or(patience, |deadline| deadline.min(patience));
-    actions.push(Action::TellFinish { by: until });
-    Storing::Asked { until }
-}
-
-fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }
 
 /// A command that is not there will not be there in a second either.
 fn is_worth_a_retry(code: u8) -> bool {
     !matches!(code, exit::NOT_FOUND | exit::NOT_EXECUTABLE)
+}
+
+/// The earlier of two deadlines, where there are any.
+pub(super) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }

@@ -29,19 +29,11 @@ enum Ending {
 
 impl Task {
     pub(super) fn begin(child: Child, timeout: Duration, grace: Duration, now: Moment) -> Self {
-        Self {
-            child,
-            timeout_at: now.after(timeout),
-            grace,
-            ending: Ending::No,
-        }
+        Self { child, timeout_at: now.after(timeout), grace, ending: Ending::No }
     }
 
     pub(super) fn timed_out(&self) -> bool {
-        matches!(
-            self.ending,
-            Ending::Asked { timed_out: true, .. } | Ending::Killed { timed_out: true }
-        )
+        matches!(self.ending, Ending::Asked { timed_out: true, .. } | Ending::Killed { timed_out: true })
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
@@ -58,16 +50,10 @@ impl Task {
             Ending::No => {
                 actions.push(Action::Note(Note::Forwarding { signal }));
                 actions.push(Action::SignalGroup(self.child, signal));
-                self.ending = Ending::Asked {
-                    kill_at,
-                    timed_out: false,
-                };
+                self.ending = Ending::Asked { kill_at, timed_out: false };
             }
             // Its own timeout was faster: it has the signal already.
-            Ending::Asked {
-                kill_at: own,
-                timed_out,
-            } => {
+            Ending::Asked { kill_at: own, timed_out } => {
                 let kill_at = match (own, kill_at) {
                     (Some(own), Some(stop)) => Some(own.min(stop)),
                     (own, stop) => own.or(stop),
@@ -93,14 +79,9 @@ impl Task {
             Ending::No if now >= self.timeout_at => {
                 actions.push(Action::Note(Note::HookTimedOut { child: self.child }));
                 actions.push(Action::SignalGroup(self.child, Signal::TERM));
-                self.ending = Ending::Asked {
-                    kill_at: Some(now.after(self.grace)),
-                    timed_out: true,
-                };
+                self.ending = Ending::Asked { kill_at: Some(now.after(self.grace)), timed_out: true };
             }
-            Ending::Asked {
-                kill_at: Some(at), ..
-            } if now >= at => self.kill(actions),
+            Ending::Asked { kill_at: Some(at), .. } if now >= at => self.kill(actions),
             _ => {}
         }
     }

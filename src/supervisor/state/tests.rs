@@ -13,12 +13,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 fn plan_of(text: &str) -> Plan {
-    let overrides = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let overrides = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     let inputs = config::Inputs {
         file: None,
         environment: vec![("BOOKEND_CONFIG".into(), OsString::new())],
@@ -122,18 +117,12 @@ impl<'a> World<'a> {
                         queue.insert(0, Event::Spawned(child));
                     }
                     Action::Signal(child, signal) | Action::SignalGroup(child, signal) => {
-                        assert!(
-                            self.alive.contains(&child),
-                            "{signal} to {child:?}, which is reaped"
-                        );
+                        assert!(self.alive.contains(&child), "{signal} to {child:?}, which is reaped");
                         if child == Child::Main && signal == Signal::TERM {
                             self.stops_sent += 1;
                         }
                         if signal == Signal::KILL {
-                            let killed = Status::Signaled {
-                                signal: Signal::KILL,
-                                core_dumped: false,
-                            };
+                            let killed = Status::Signaled { signal: Signal::KILL, core_dumped: false };
                             queue.insert(0, Event::Exited(child, killed));
                         }
                     }
@@ -168,10 +157,7 @@ impl<'a> World<'a> {
 }
 
 fn term() -> Event {
-    Event::Signal {
-        signal: Signal::TERM,
-        from_terminal: false,
-    }
+    Event::Signal { signal: Signal::TERM, from_terminal: false }
 }
 
 #[test]
@@ -179,16 +165,7 @@ fn the_way_through() {
     let plan = plan_of(EVERYTHING);
     let mut world = World::new(&plan);
     world.run_hooks();
-    assert_eq!(
-        world.spawned,
-        [
-            Child::Preflight,
-            Child::Hook(0),
-            Child::Hook(1),
-            Child::Agent,
-            Child::Main
-        ]
-    );
+    assert_eq!(world.spawned, [Child::Preflight, Child::Hook(0), Child::Hook(1), Child::Agent, Child::Main]);
     world.feed(term());
     assert_eq!(world.stops_sent, 0, "evidence comes first");
     world.feed(Event::Agent(Deed::Captured));
@@ -209,10 +186,7 @@ fn a_stop_in_every_phase_ends_with_the_signals_code() {
     let plan = plan_of(EVERYTHING);
     for hooks_done in 0..3 {
         let mut world = World::new(&plan);
-        for child in [Child::Preflight, Child::Hook(0), Child::Hook(1)]
-            .into_iter()
-            .take(hooks_done)
-        {
+        for child in [Child::Preflight, Child::Hook(0), Child::Hook(1)].into_iter().take(hooks_done) {
             world.feed(Event::Exited(child, Status::Exited(0)));
         }
         world.feed(term());
@@ -237,14 +211,7 @@ fn failures_of_hooks() {
     world.feed(Event::Exited(Child::Hook(0), Status::Exited(3)));
     world.feed(Event::Exited(Child::PostStop(0), Status::Exited(0)));
     assert_eq!(world.exit, Some(3));
-    assert_eq!(
-        world
-            .spawned
-            .iter()
-            .filter(|child| **child == Child::Hook(0))
-            .count(),
-        3
-    );
+    assert_eq!(world.spawned.iter().filter(|child| **child == Child::Hook(0)).count(), 3);
 
     let mut world = World::new(&plan);
     world.feed(Event::Exited(Child::Preflight, Status::Exited(0)));
@@ -297,10 +264,7 @@ fn keys_on_the_terminal_hurry_and_then_kill() {
     let plan = plan_of(&format!("{EVERYTHING}\nstop.grace=1h"));
     let mut world = World::new(&plan);
     world.run_hooks();
-    let key = Event::Signal {
-        signal: Signal::INT,
-        from_terminal: true,
-    };
+    let key = Event::Signal { signal: Signal::INT, from_terminal: true };
     world.feed(key);
     assert!(world.alive.contains(&Child::Main));
     world.feed(key);
@@ -323,17 +287,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Status::Exited(0)),
         Just(Status::Exited(0)),
         (1_u8..=255).prop_map(Status::Exited),
-        Just(Status::Signaled {
-            signal: Signal::SEGV,
-            core_dumped: false
-        }),
+        Just(Status::Signaled { signal: Signal::SEGV, core_dumped: false }),
     ];
-    let signal = prop_oneof![
-        Just(Signal::TERM),
-        Just(Signal::INT),
-        Just(Signal::HUP),
-        Just(Signal::QUIT)
-    ];
+    let signal = prop_oneof![Just(Signal::TERM), Just(Signal::INT), Just(Signal::HUP), Just(Signal::QUIT)];
     prop_oneof![
         4 => (child, status).prop_map(|(child, status)| Event::Exited(child, status)),
         2 => (signal, any::<bool>()).prop_map(|(signal, from_terminal)| Event::Signal { signal, from_terminal }),

@@ -1,0 +1,211 @@
+//! After the main process: leftovers, the agent's last work, post-stop hooks.
+
+use super::machine::{Agent, KILL_PATIENCE, Machine, Phase, earlier};
+use super::task::Task;
+use super::{Action, Child, EvidenceEnd, Note, Reason};
+use crate::exit;
+use crate::plan::HookPlan;
+use crate::units::{Moment, Signal};
+use std::time::Duration;
+
+/// How long the agent may take to end once everything is stored.
+const AGENT_PATIENCE: Duration = Duration::from_secs(2);
+/// No post-stop hook is started with less than this left.
+const SHORTEST_HOOK: Duration = Duration::from_millis(50);
+
+/// Two things that end independently of each other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closing {
+    leftovers: Leftovers,
+    pub(super) storing: Storing,
+}
+
+/// What the main process and the hooks left running.
+#[derive(Clone, Copy, Debug)]
+enum Leftovers {
+    /// They have the stop signal.
+    Asked {
+        until: Moment,
+    },
+    Killed {
+        until: Moment,
+    },
+    Over,
+}
+
+/// The agent, from the main process's end to its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Storing {
+    /// Until it says that everything is stored.
+    Wanted {
+        until: Moment,
+    },
+    /// Told to end.
+    Asked {
+        until: Moment,
+    },
+    Killed {
+        until: Moment,
+    },
+    Over,
+}
+
+impl Machine<'_> {
+    pub(super) fn close(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.outcome.is_none() {
+            let signal = self.stop.map_or(Signal::TERM, |stop| stop.signal);
+            self.outcome = Some((exit::of_signal(signal), Reason::Stopped));
+        }
+        if let Agent::Waiting { .. } = self.agent {
+            self.agent = Agent::Ended;
+        }
+        // When nobody is stopping us, leftovers get what a stop would give
+        // them, and evidence its own, longer deadline.
+        let leftovers_until = self.plan.stop.kill_at(self.stop.map_or(now, |stop| stop.begun));
+        let storing_until =
+            if self.stop.is_some() { leftovers_until } else { now.after(self.longest_rule()) };
+        let storing = match (self.agent, self.main_was_started) {
+            (Agent::Running { .. }, true) => Storing::Wanted { until: storing_until },
+            (Agent::Running { .. }, false) => finish_agent(self.stop_deadline, now, actions),
+            _ => Storing::Over,
+        };
+        self.phase =
+            Phase::Closing(Closing { leftovers: Leftovers::Asked { until: leftovers_until }, storing });
+        let signal = self.stop.map_or(Signal::TERM, |stop| stop.signal);
+        actions.push(Action::SignalLeftovers(signal));
+    }
+
+    fn longest_rule(&self) -> Duration {
+        let rules = self.plan.evidence.as_ref().map_or(&[][..], |evidence| &evidence.rules);
+        rules.iter().map(|rule| rule.deadline).max().unwrap_or(Duration::ZERO)
+    }
+
+    pub(super) fn closing_timer(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let Phase::Closing(closing) = &mut self.phase else {
+            return;
+        };
+        match closing.leftovers {
+            Leftovers::Asked { until } if now >= until => {
+                actions.push(Action::Note(Note::KillingLeftovers));
+                actions.push(Action::SignalLeftovers(Signal::KILL));
+                closing.leftovers = Leftovers::Killed { until: now.after(KILL_PATIENCE) };
+            }
+            // In D state: it ends with the namespace.
+            Leftovers::Killed { until } if now >= until => closing.leftovers = Leftovers::Over,
+            _ => {}
+        }
+        match closing.storing {
+            Storing::Wanted { until } if now >= until => {
+                actions.push(Action::Note(Note::EvidenceEnds(EvidenceEnd::OutOfTime)));
+                closing.storing = finish_agent(self.stop_deadline, now, actions);
+            }
+            Storing::Asked { until } if now >= until => {
+                actions.push(Action::Note(Note::Killing(Child::Agent)));
+                actions.push(Action::Signal(Child::Agent, Signal::KILL));
+                closing.storing = Storing::Killed { until: now.after(KILL_PATIENCE) };
+            }
+            Storing::Killed { until } if now >= until => closing.storing = Storing::Over,
+            _ => {}
+        }
+        self.closing_goes_on(now, actions);
+    }
+
+    pub(super) fn closing_goes_on(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if let Phase::Closing(Closing { leftovers: Leftovers::Over, storing: Storing::Over }) = self.phase {
+            self.agent = Agent::Ended;
+            self.start_post_stop(0, now, actions);
+        }
+    }
+
+    pub(super) fn no_leftovers(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.leftovers = Leftovers::Over;
+            self.closing_goes_on(now, actions);
+        }
+    }
+
+    pub(super) fn alone(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if let Phase::Closing(closing) = &mut self.phase {
+            *closing = Closing { leftovers: Leftovers::Over, storing: Storing::Over };
+            self.closing_goes_on(now, actions);
+        }
+    }
+
+    fn start_post_stop(&mut self, index: usize, now: Moment, actions: &mut Vec<Action>) {
+        let Some(hook) = self.plan.post_stop.get(index) else {
+            return self.end(actions);
+        };
+        let child = Child::PostStop(index);
+        let Some((timeout, grace)) = self.post_stop_time(hook, now) else {
+            actions.push(Action::Note(Note::NoTimeFor { child }));
+            return self.start_post_stop(index.saturating_add(1), now, actions);
+        };
+        self.phase = Phase::PostStop { index, task: Task::begin(child, timeout, grace, now) };
+        actions.push(Action::Spawn(child));
+    }
+
+    /// Timeout and grace of a post-stop hook: its own, cut to what the stop leaves.
+    fn post_stop_time(&self, hook: &HookPlan, now: Moment) -> Option<(Duration, Duration)> {
+        let Some(stop) = self.stop else {
+            return Some((hook.timeout, hook.grace));
+        };
+        let left = now.until(self.plan.stop.deadline(stop.begun));
+        if left < SHORTEST_HOOK {
+            return None;
+        }
+        let grace = hook.grace.min(left / 4);
+        Some((hook.timeout.min(left.saturating_sub(grace)), grace))
+    }
+
+    pub(super) fn post_stop_done(&mut self, index: usize, now: Moment, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::PostStop { index: current, .. } if current == index => {
+                self.start_post_stop(index.saturating_add(1), now, actions);
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, actions: &mut Vec<Action>) {
+        let (code, reason) = self.outcome.unwrap_or((exit::INTERNAL, Reason::MainEnded));
+        self.phase = Phase::Done;
+        actions.push(Action::SignalLeftovers(Signal::KILL));
+        actions.push(Action::Note(Note::Ends { code, reason }));
+        actions.push(Action::Exit(code));
+    }
+}
+
+impl Closing {
+    pub(super) fn awaits_leftovers(&self) -> bool {
+        !matches!(self.leftovers, Leftovers::Over)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        let leftovers = match self.leftovers {
+            Leftovers::Asked { until } | Leftovers::Killed { until } => Some(until),
+            Leftovers::Over => None,
+        };
+        let storing = match self.storing {
+            Storing::Wanted { until } | Storing::Asked { until } | Storing::Killed { until } => Some(until),
+            Storing::Over => None,
+        };
+        earlier(leftovers, storing)
+    }
+
+    /// Nothing is to be waited for beyond `moment`.
+    pub(super) fn shorten(&mut self, moment: Moment) {
+        if let Leftovers::Asked { until } = &mut self.leftovers {
+            *until = moment.min(*until);
+        }
+        if let Storing::Wanted { until } | Storing::Asked { until } = &mut self.storing {
+            *until = moment.min(*until);
+        }
+    }
+}
+
+pub(super) fn finish_agent(stop_deadline: Option<Moment>, now: Moment, actions: &mut Vec<Action>) -> Storing {
+    let patience = now.after(AGENT_PATIENCE);
+    let until = stop_deadline.map_or(patience, |deadline| deadline.min(patience));
+    actions.push(Action::TellFinish { by: until });
+    Storing::Asked { until }
+}

@@ -1,0 +1,119 @@
+//! Signals, and what a stop means in each phase.
+
+use super::machine::{Agent, Machine, Phase, Stop};
+use super::{Action, Child, EvidenceEnd, Note};
+use crate::config::Trigger;
+use crate::units::{Moment, Signal};
+
+impl Machine<'_> {
+    pub(super) fn signal(
+        &mut self,
+        signal: Signal,
+        from_terminal: bool,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.plan.stop.signals.contains(&signal) {
+            return self.stop_signal(signal, from_terminal, now, actions);
+        }
+        match self.phase {
+            Phase::Running | Phase::Evidence { .. } | Phase::Stopping { .. } => {
+                actions.push(Action::Signal(Child::Main, signal));
+            }
+            _ => actions.push(Action::Note(Note::NotForwarded { signal })),
+        }
+    }
+
+    fn stop_signal(&mut self, signal: Signal, from_terminal: bool, now: Moment, actions: &mut Vec<Action>) {
+        if let Some(stop) = &mut self.stop {
+            actions.push(Action::Note(Note::StopRepeated { signal }));
+            if from_terminal {
+                stop.keys = stop.keys.saturating_add(1);
+                let keys = stop.keys;
+                self.hurry(keys, now, actions);
+            }
+            return;
+        }
+        self.stop = Some(Stop { signal, begun: now, keys: u32::from(from_terminal), forwarded: false });
+        let deadline = self.plan.stop.deadline(now);
+        self.stop_deadline = Some(deadline);
+        actions.push(Action::Note(Note::Stop { signal, deadline }));
+        let kill_at = self.kill_at();
+        match &mut self.phase {
+            Phase::Boot => self.close(now, actions),
+            Phase::Preflight(task) | Phase::Hook { task, .. } => task.stop(signal, kill_at, actions),
+            Phase::Backoff { .. } => self.close(now, actions),
+            Phase::Running => self.stop_main(now, actions),
+            // Begun by the main process's own end; the orchestrator's time counts from now.
+            Phase::Closing(closing) => closing.shorten(self.plan.stop.kill_at(now)),
+            Phase::PostStop { task, .. } => {
+                let limit = self.plan.stop.deadline(now);
+                task.stop(signal, Some(limit), actions);
+            }
+            Phase::Starting | Phase::Evidence { .. } | Phase::Stopping { .. } | Phase::Done => {}
+        }
+    }
+
+    /// The second Ctrl-C skips what can be skipped, the third kills.
+    fn hurry(&mut self, keys: u32, now: Moment, actions: &mut Vec<Action>) {
+        actions.push(Action::Note(Note::Hurry));
+        let kill = keys >= 3;
+        match &mut self.phase {
+            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::Skipped, actions),
+            Phase::Stopping { kill_at } if kill => *kill_at = Some(now),
+            Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } if kill => {
+                task.kill(actions);
+            }
+            Phase::Closing(closing) => closing.shorten(now),
+            _ => {}
+        }
+        self.timer(now, actions);
+    }
+
+    /// When a main process that does not end is killed: never, unless somebody
+    /// told us the grace period.
+    fn kill_at(&self) -> Option<Moment> {
+        let stop = self.stop?;
+        self.plan.stop.grace_is_known.then(|| self.plan.stop.kill_at(stop.begun))
+    }
+
+    pub(super) fn stop_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let Some(stop) = self.stop else { return };
+        let until = self.plan.stop.evidence_until(stop.begun);
+        if !self.has_rule(Trigger::Stop) {
+            return self.forward_stop_quietly(actions);
+        }
+        if !matches!(self.agent, Agent::Running { .. }) {
+            return self.forward_stop(EvidenceEnd::AgentLost, actions);
+        }
+        actions.push(Action::TellStop {
+            signal: stop.signal,
+            begun: stop.begun,
+            evidence_until: until,
+            deadline: self.plan.stop.kill_at(stop.begun),
+        });
+        if until <= now {
+            return self.forward_stop(EvidenceEnd::OutOfTime, actions);
+        }
+        actions.push(Action::Note(Note::EvidenceBegins { until }));
+        self.phase = Phase::Evidence { until };
+    }
+
+    pub(super) fn forward_stop(&mut self, end: EvidenceEnd, actions: &mut Vec<Action>) {
+        actions.push(Action::Note(Note::EvidenceEnds(end)));
+        self.forward_stop_quietly(actions);
+    }
+
+    fn forward_stop_quietly(&mut self, actions: &mut Vec<Action>) {
+        let kill_at = self.kill_at();
+        let own = self.plan.main.stop_signal;
+        let Some(stop) = self.stop.as_mut().filter(|stop| !stop.forwarded) else {
+            return;
+        };
+        stop.forwarded = true;
+        let signal = own.unwrap_or(stop.signal);
+        actions.push(Action::Note(Note::Forwarding { signal }));
+        actions.push(Action::Signal(Child::Main, signal));
+        self.phase = Phase::Stopping { kill_at };
+    }
+}

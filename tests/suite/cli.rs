@@ -1,0 +1,139 @@
+//! The verbs that people use by hand.
+
+use crate::hprof;
+use crate::jvm::{VERSIONS, port, sick};
+use crate::scenario::Scenario;
+use crate::setup::{Need, Setup};
+use libtest_mimic::Trial;
+use std::process::Output;
+
+pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
+    let mut trials = vec![
+        setup.trial("cli::help_and_version", &[], help),
+        setup.trial("cli::healthcheck", &[], healthcheck),
+        setup.trial("cli::no_jvm_there", &[], no_jvm),
+    ];
+    for version in VERSIONS {
+        let needs = &[Need::Root, Need::Java(version)];
+        trials.push(
+            setup.trial(format!("cli::{version}::dump_and_jcmd"), needs, move |setup| jvm(setup, version)),
+        );
+    }
+    trials
+}
+
+type Outcome = Result<(), String>;
+
+fn bookend(setup: &Setup, arguments: &[&str]) -> Output {
+    std::process::Command::new(&setup.binary)
+        .args(arguments)
+        .env("BOOKEND_CONFIG", "")
+        .env("COLUMNS", "100")
+        .output()
+        .expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn help(setup: &Setup) -> Outcome {
+    insta::assert_snapshot!("help", text(&bookend(setup, &["--help"]).stdout));
+    insta::assert_snapshot!("help-run", text(&bookend(setup, &["run", "--help"]).stdout));
+    let version = text(&bookend(setup, &["--version"]).stdout);
+    assert!(version.starts_with(concat!("bookend ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
+    assert!(version.contains("-linux-"), "the target is named: {version}");
+    let none = bookend(setup, &["run"]);
+    assert_eq!(none.status.code(), Some(240));
+    assert!(text(&none.stderr).contains("there is no command to run"));
+    let wrong = bookend(setup, &["rum"]);
+    assert_eq!(wrong.status.code(), Some(240));
+    assert!(
+        text(&wrong.stderr).contains("similar subcommands exist: 'dump', 'run'"),
+        "{}",
+        text(&wrong.stderr)
+    );
+    Ok(())
+}
+
+fn healthcheck(setup: &Setup) -> Outcome {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+    let address = format!("tcp://127.0.0.1:{port}");
+    let healthy = bookend(setup, &["healthcheck", &address]);
+    assert_eq!(healthy.status.code(), Some(0));
+    assert!(text(&healthy.stdout).starts_with(&format!("healthy: {address} answered in ")));
+    drop(listener);
+    let unhealthy = bookend(setup, &["healthcheck", &address]);
+    assert_eq!(unhealthy.status.code(), Some(1));
+    assert!(text(&unhealthy.stdout).contains("unhealthy: ") && unhealthy.stderr.is_empty());
+    Ok(())
+}
+
+fn no_jvm(setup: &Setup) -> Outcome {
+    let gone = bookend(setup, &["dump", "threads", "--pid", "2147483647"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert_eq!(text(&gone.stderr), "error: there is no process 2147483647\n");
+    // A process that is no JVM is never sent a SIGQUIT: it would die of it.
+    let mut sleep =
+        std::process::Command::new("sleep").arg("600").spawn().map_err(|error| error.to_string())?;
+    let answer = bookend(setup, &["dump", "threads", "--pid", &sleep.id().to_string()]);
+    let alive = sleep.try_wait().map_err(|error| error.to_string())?.is_none();
+    drop(sleep.kill());
+    drop(sleep.wait());
+    assert_eq!(answer.status.code(), Some(1));
+    assert!(text(&answer.stderr).contains("a SIGQUIT would kill it"), "{}", text(&answer.stderr));
+    assert!(alive, "it was killed");
+    Ok(())
+}
+
+fn jvm(setup: &Setup, version: u32) -> Outcome {
+    // Run by root against a JVM of another user, as in `docker exec`.
+    let scenario = Scenario::new(setup);
+    let folder = scenario.folder().join("dumps");
+    std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
+    let running = scenario
+        .config("[main]\nuser = \"1000:1000\"\n")
+        .command(sick(setup, version, &["-Xmx128m"], &["--heap=8m"]))
+        .start();
+    port(&running);
+    let pid = running.descendant("SickService").to_string();
+    let to = folder.display().to_string();
+
+    let answer = bookend(setup, &["jcmd", &pid, "VM.version"]);
+    assert!(text(&answer.stdout).contains(&format!("JDK {version}.")), "{answer:?}");
+    let unknown = bookend(setup, &["jcmd", &pid, "VM.nonsense"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("Unknown diagnostic command"), "{}", text(&unknown.stderr));
+
+    // The second dump never fails because the first is there.
+    for (artifact, names) in
+        [("threads", ["threads-1.txt", "threads-2.txt"]), ("heap", ["heap.hprof", "heap-2.hprof"])]
+    {
+        for name in names {
+            let answer = bookend(setup, &["dump", artifact, "--pid", &pid, "--to", &to]);
+            assert!(answer.status.success(), "{}", text(&answer.stderr));
+            let path = folder.join(name);
+            assert!(
+                text(&answer.stdout).starts_with(&path.display().to_string()),
+                "{}",
+                text(&answer.stdout)
+            );
+            match artifact {
+                "heap" => drop(hprof::walk(&path)?),
+                _ => assert!(
+                    std::fs::read_to_string(&path).is_ok_and(|dump| dump.contains("\"Signal Dispatcher\""))
+                ),
+            }
+        }
+    }
+    assert_eq!(
+        std::fs::read_dir(&folder).map_err(|error| error.to_string())?.count(),
+        4,
+        "no working folder stays"
+    );
+    let printed = bookend(setup, &["dump", "threads", "--pid", &pid, "--to", "-"]);
+    assert!(text(&printed.stdout).contains("Full thread dump"));
+    running.stop().exits(143);
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! PID 1: what every init must do. Names carry the numbers of the conformance
+//! list where they have one.
+
+use crate::scenario::{Scenario, poll};
+use crate::setup::{Need, Setup};
+use libtest_mimic::Trial;
+
+pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
+    let root = &[Need::Root];
+    vec![
+        setup.trial("init::a1_exit_passthrough", root, exit_passthrough),
+        setup.trial("init::a2_signal_death", root, signal_death),
+        setup.trial("init::a3_a4_not_found_and_not_runnable", root, not_runnable),
+        setup.trial("init::b2_term_default", root, term_default),
+        setup.trial("init::b5_term_ignored_is_killed_at_the_known_grace", root, term_ignored),
+        setup.trial("init::b6_term_slow_keeps_its_code", root, term_slow),
+        setup.trial("init::b7_second_term_is_idempotent", root, double_term),
+        setup.trial("init::b9_stop_signal", root, stop_signal),
+        setup.trial("init::b12_child_gets_a_clean_mask", root, child_mask),
+        setup.trial("init::b16_b18_leftovers_get_the_stop_signal", root, leftovers),
+        setup.trial("init::b19_stubborn_leftover_is_killed", root, stubborn_leftover),
+        setup.trial("init::c1_orphans_are_reaped", root, orphans),
+        setup.trial("init::e6_options_stop_at_the_command", root, option_stop),
+        setup.trial("init::e15_static_and_alone_in_an_empty_root", root, empty_root),
+        setup.trial("init::not_pid_one_is_a_subreaper", &[], subreaper),
+        setup.trial("init::user_and_environment", root, user),
+        setup.trial("init::logs_as_json", root, json),
+    ]
+}
+
+type Outcome = Result<(), String>;
+
+fn exit_passthrough(setup: &Setup) -> Outcome {
+    for code in 0..=255 {
+        Scenario::new(setup).shell(&format!("exit {code}")).finish().exits(code);
+    }
+    Ok(())
+}
+
+fn signal_death(setup: &Setup) -> Outcome {
+    for signal in [1, 2, 3, 6, 9, 11, 13, 15, 34] {
+        let script = format!(
+            "import os,resource;resource.setrlimit(resource.RLIMIT_CORE,(0,0));os.kill(os.getpid(),{signal});import time;time.sleep(60)"
+        );
+        let script = format!(
+            "import signal;signal.signal(2,signal.SIG_DFL);signal.signal(13,signal.SIG_DFL);{script}"
+        );
+        Scenario::new(setup).command(["python3", "-c", &script]).finish().exits(128 + signal);
+    }
+    Ok(())
+}
+
+fn not_runnable(setup: &Setup) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let plain = scenario.folder().join("plain");
+    let orphaned = scenario.folder().join("orphaned");
+    let garbage = scenario.folder().join("garbage");
+    std::fs::write(&plain, "x").map_err(|error| error.to_string())?;
+    std::fs::write(&orphaned, "#!/nonexistent/interpreter\n").map_err(|error| error.to_string())?;
+    std::fs::write(&garbage, "neither a program nor a script").map_err(|error| error.to_string())?;
+    for path in [&orphaned, &garbage] {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+            .map_err(|error| error.to_string())?;
+    }
+    let text = |path: &std::path::Path| path.display().to_string();
+    for (command, code, reason) in [
+        ("/nonexistent".to_owned(), 127, "cannot run `/nonexistent`: No such file or directory"),
+        ("nonexistent-in-path".to_owned(), 127, "`nonexistent-in-path` is not in PATH"),
+        ("/etc".to_owned(), 126, "Permission denied"),
+        (text(&plain), 126, "Permission denied"),
+        (text(&orphaned), 127, "No such file or directory"),
+        (text(&garbage), 126, "Exec format error"),
+    ] {
+        Scenario::new(setup).command([command]).finish().exits(code).says(reason);
+    }
+    Ok(())
+}
+
+fn term_default(setup: &Setup) -> Outcome {
+    let running = Scenario::new(setup).command(["sleep", "600"]).start();
+    running.descendant("sleep");
+    running.stop().exits(143);
+    Ok(())
+}
+
+fn term_ignored(setup: &Setup) -> Outcome {
+    let running = Scenario::new(setup)
+        .config("[stop]\ngrace = \"2s\"\nmargin = \"500ms\"\n")
+        .shell("trap '' TERM; echo ready; while :; do sleep 1; done")
+        .start();
+    running.wait_for("ready");
+    running.stop().exits(137).says("main process did not end in time: SIGKILL");
+    Ok(())
+}
+
+fn term_slow(setup: &Setup) -> Outcome {
+    let running = Scenario::new(setup)
+        .config("[stop]\ngrace = \"60s\"\n")
+        .shell("trap 'sleep 1; echo rolled back; exit 9' TERM; echo ready; while :; do sleep .1; done")
+        .start();
+    running.wait_for("ready");
+    running.stop().exits(9).says("rolled back");
+    Ok(())
+}
+
+fn double_term(setup: &Setup) -> Outcome {
+    let running = Scenario::new(setup)
+        .config("[log]\nlevel = \"debug\"\n")
+        .shell("n=0; trap 'n=$((n+1)); echo got $n' TERM; echo ready; until [ $n -ge 1 ]; do sleep .1; done; sleep 1; exit $n")
+        .start();
+    running.wait_for("ready");
+    running.terminate();
+    running.wait_for("got 1");
+    running.terminate();
+    running.wait_for("stop requested again");
+    running.wait().exits(1).never_says("got 2");
+    Ok(())
+}
+
+fn stop_signal(setup: &Setup) -> Outcome {
+    let running = Scenario::new(setup)
+        .config("[main]\nstop_signal = \"SIGUSR1\"\n")
+        .shell("trap 'echo got usr1; exit 4' USR1; trap 'echo got term; exit 5' TERM; echo ready; while :; do sleep .1; done")
+        .start();
+    running.wait_for("ready");
+    running.stop().exits(4).says("got usr1");
+    Ok(())
+}
+
+fn child_mask(setup: &Setup) -> Outcome {
+    let config =
+        "[[hook]]\nname = \"mask\"\ncommand = [\"grep\", \"-E\", \"Sig(Blk|Ign)\", \"/proc/self/status\"]\n";
+    let ended = Scenario::new(setup)
+        .config(config)
+        .command(["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"])
+        .finish();
+    ended.exits(0);
+    // What anybody gets who is started here without bookend: the C library's
+    // own 32 and 33 may be ignored by the test's parent.
+    let bare = std::process::Command::new("grep")
+        .args(["-E", "Sig(Blk|Ign)", "/proc/self/status"])
+        .output()
+        .map_err(|error| error.to_string())?;
+    let bare = String::from_utf8_lossy(&bare.stdout).into_owned();
+    assert!(bare.contains("SigBlk:\t0000000000000000"), "{bare}");
+    assert_eq!(ended.output.matches(&bare).count(), 2, "{bare}\n{}", ended.output);
+    Ok(())
+}
+
+fn leftovers(setup: &Setup) -> Outcome {
+    let daemon = "setsid sh -c 'trap \"sleep .5; echo daemon done; exit\" TERM; echo daemon ready; while :; do sleep .1; done' &";
+    let script = format!("{daemon} sleep 600");
+    let running = Scenario::new(setup).shell(&script).start();
+    running.wait_for("daemon ready");
+    running.stop().exits(143).says("daemon done");
+    // The same when the main process ends by itself.
+    let script = format!("{daemon} until [ -e go ]; do sleep .1; done; exit 3");
+    let scenario = Scenario::new(setup);
+    let go = scenario.folder().join("go");
+    let running = scenario.shell(&script.replace("-e go", &format!("-e {}", go.display()))).start();
+    running.wait_for("daemon ready");
+    std::fs::write(go, "").map_err(|error| error.to_string())?;
+    running.wait().exits(3).says("daemon done");
+    Ok(())
+}
+
+fn stubborn_leftover(setup: &Setup) -> Outcome {
+    let running = Scenario::new(setup)
+        .config("[stop]\ngrace = \"3s\"\n")
+        .shell("setsid sh -c 'trap \"\" TERM; echo daemon ready; while :; do sleep .1; done' & sleep 600")
+        .start();
+    running.wait_for("daemon ready");
+    running.stop().exits(143).says("SIGKILL");
+    Ok(())
+}
+
+fn orphans(setup: &Setup) -> Outcome {
+    let script = "import os,time\n\
+        for _ in range(300):\n\
+        \x20   pid = os.fork()\n\
+        \x20   if pid == 0:\n\
+        \x20       if os.fork() == 0: os._exit(0)\n\
+        \x20       os._exit(0)\n\
+        \x20   os.waitpid(pid, 0)\n\
+        def zombies():\n\
+        \x20   found = 0\n\
+        \x20   for name in os.listdir('/proc'):\n\
+        \x20       if name.isdigit():\n\
+        \x20           try: found += open(f'/proc/{name}/stat').read().split(') ')[1].startswith('Z 1 ')\n\
+        \x20           except OSError: pass\n\
+        \x20   return found\n\
+        for _ in range(1000):\n\
+        \x20   if zombies() == 0: print('no zombies', flush=True); break\n\
+        \x20   time.sleep(.01)\n";
+    Scenario::new(setup).command(["python3", "-c", script]).finish().exits(0).says("no zombies");
+    Ok(())
+}
+
+fn option_stop(setup: &Setup) -> Outcome {
+    let output = std::process::Command::new(&setup.binary)
+        .args(["run", "sh", "-c", "exit 5"])
+        .env("BOOKEND_CONFIG", "")
+        .output()
+        .map_err(|error| error.to_string())?;
+    assert_eq!(output.status.code(), Some(5));
+    Ok(())
+}
+
+fn empty_root(setup: &Setup) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let folder = scenario.folder().to_owned();
+    std::fs::copy(&setup.binary, folder.join("bookend")).map_err(|error| error.to_string())?;
+    let output = std::process::Command::new("chroot")
+        .arg(&folder)
+        .args(["/bookend", "run", "--", "/bookend", "--version"])
+        .output()
+        .map_err(|error| error.to_string())?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("bookend "));
+    let elf = std::fs::read(&setup.binary).map_err(|error| error.to_string())?;
+    assert!(!has_interpreter(&elf), "the binary asks for a dynamic loader");
+    Ok(())
+}
+
+/// An ELF file with a PT_INTERP program header needs a dynamic loader.
+fn has_interpreter(elf: &[u8]) -> bool {
+    let u16_at = |at: usize| u16::from_le_bytes(elf[at..at + 2].try_into().expect("two bytes"));
+    let u64_at = |at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().expect("eight bytes"));
+    let (table, size, count) = (u64_at(0x20), u16_at(0x36), u16_at(0x38));
+    (0..usize::from(count)).any(|index| {
+        let at = usize::try_from(table).expect("fits") + index * usize::from(size);
+        elf[at..at + 4] == 3_u32.to_le_bytes()
+    })
+}
+
+fn subreaper(setup: &Setup) -> Outcome {
+    // Siblings that are not ours stay untouched (B20).
+    let mut sibling =
+        std::process::Command::new("sleep").arg("600").spawn().map_err(|error| error.to_string())?;
+    let script = "(sh -c 'sleep .3; echo orphan of $(ps -o ppid= -p $$)' &) ; sleep .1; echo init $PPID; sleep 1; exit 3";
+    let output = std::process::Command::new(&setup.binary)
+        .args(["run", "--", "sh", "-c", script])
+        .env("BOOKEND_CONFIG", "")
+        .output()
+        .map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = |word: &str| -> Option<i32> {
+        text.lines().find_map(|line| line.strip_prefix(word)?.trim().parse().ok())
+    };
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(number("init"), number("orphan of"), "{text}");
+    let alive = sibling.try_wait().map_err(|error| error.to_string())?.is_none();
+    drop(sibling.kill());
+    drop(sibling.wait());
+    assert!(alive, "a sibling was killed");
+    Ok(())
+}
+
+fn user(setup: &Setup) -> Outcome {
+    let ended = Scenario::new(setup)
+        .config("[main]\nuser = \"4711:4712\"\nworkdir = \"/usr\"\nenv = { GREETING = \"hello world\" }\n")
+        .shell("id -u; id -g; id -G; pwd; echo \"$HOME $USER $LOGNAME $GREETING\"")
+        .finish();
+    ended.exits(0).says("4711\n4712\n4712\n/usr\n/ 4711 4711 hello world\n");
+    Ok(())
+}
+
+fn json(setup: &Setup) -> Outcome {
+    let ended = Scenario::new(setup)
+        .config("[service]\nname = \"orders\"\n")
+        .argument("--log-format=json")
+        .shell("exit 3")
+        .finish();
+    ended.exits(3);
+    let lines: Vec<serde_json::Value> =
+        ended.output.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect();
+    let messages: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert_eq!(
+        messages,
+        ["starting", "main process started", "main process ended", "exit: the main process ended by itself"]
+    );
+    assert_eq!(lines[3]["code"], 3);
+    // A line is there when it happens, not when a buffer is full.
+    let running = Scenario::new(setup).config("[service]\nname = \"x\"\n").command(["sleep", "600"]).start();
+    poll("the log line is there", || {
+        running.wait_for("main process started").contains("sleep").then_some(())
+    });
+    running.stop().exits(143);
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! JVMs that do not answer, die, or cannot be talked to: nothing hangs,
+//! nothing is killed by us early, and the manifest says what and why.
+
+use crate::bundle;
+use crate::jvm::{VERSIONS, config, port, request, sick, store};
+use crate::scenario::{Scenario, poll, send};
+use crate::setup::{Need, Setup};
+use libtest_mimic::Trial;
+
+pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for version in VERSIONS {
+        let needs = &[Need::Root, Need::Java(version)][..];
+        let mut add = |name: &str, test: fn(&Setup, u32) -> Result<(), String>| {
+            let name = format!("jvm_trouble::{version}::{name}");
+            trials.push(setup.trial(name, needs, move |setup| test(setup, version)));
+        };
+        add("stopped_by_sigstop", stopped);
+        add("dies_during_the_dump", dies);
+        add("read_only_tmp", read_only_tmp);
+        add("full_tmp", full_tmp);
+        add("store_without_space", full_store);
+        add("store_not_writable", unwritable_store);
+        add("xrs_is_not_killed", xrs);
+        add("attach_disabled", disabled);
+        add("full_heap_answers_because_it_was_attached_to_before", full_heap);
+        add("agent_killed_during_the_dump", agent_killed);
+    }
+    trials
+}
+
+type Outcome = Result<(), String>;
+
+const SMALL: &[&str] = &["--heap=1m", "--shutdown=0s"];
+
+fn stopped(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "6s", "stop");
+    let running = scenario.config(&text).command(sick(setup, version, &[], SMALL)).start();
+    running.wait_for("attached to the JVM");
+    port(&running);
+    send(running.descendant("SickService"), 19);
+    let ended = running.stop();
+    // It gets its stop signal in time, and is continued so that it can obey.
+    ended.exits(143).says("the main process is stopped").says("shutdown hook ends");
+    let bundle = bundle::only(&store(&ended.folder));
+    assert_eq!(bundle.reason("threads"), "the JVM did not answer in time", "{}", bundle.manifest);
+    assert_eq!((bundle.status("threads"), bundle.status("heap")), ("failed", "skipped"));
+    Ok(())
+}
+
+fn dies(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "80s", "stop");
+    let spool = store(scenario.folder()).join(".spool");
+    let command = sick(setup, version, &["-Xmx1g", "-Xms1g"], &["--heap=400m", "--shutdown=0s"]);
+    let running = scenario.config(&text).command(command).start();
+    running.wait_for("attached to the JVM");
+    port(&running);
+    let jvm = running.descendant("SickService");
+    running.terminate();
+    poll("the dump has begun", || {
+        let event = std::fs::read_dir(&spool).ok()?.next()?.ok()?.path();
+        let mut files = std::fs::read_dir(event).ok()?.flatten();
+        files.any(|file| file.metadata().is_ok_and(|data| data.len() > 1 << 20)).then_some(())
+    });
+    send(jvm, 9);
+    let ended = running.wait();
+    ended.exits(137);
+    let bundle = bundle::only(&store(&ended.folder));
+    assert_eq!(bundle.status("threads"), "complete", "{}", bundle.manifest);
+    assert_eq!(bundle.status("heap"), "failed", "{}", bundle.manifest);
+    Ok(())
+}
+
+fn read_only_tmp(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    // The trigger file has a place, the socket has none.
+    let workdir = format!("[main]\nworkdir = \"{}\"\n", scenario.folder().display());
+    let text = config(scenario.folder(), "8s", "stop").replace("[main]\n", &workdir);
+    let running = scenario
+        .config(&text)
+        .mount("mount -o remount,ro,bind /tmp")
+        .command(sick(setup, version, &[], SMALL))
+        .start();
+    port(&running);
+    let ended = running.stop();
+    ended.exits(143).says("shutdown hook ends");
+    let bundle = bundle::only(&store(&ended.folder));
+    let reason = bundle.reason("threads");
+    assert!(reason.contains("/tmp cannot be written (Read-only file system)"), "{}", bundle.manifest);
+    Ok(())
+}
+
+fn full_tmp(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "60s", "stop");
+    let running = scenario
+        .config(&text)
+        .temporary("size=64k")
+        .mount("{ cat /dev/zero > /tmp/full 2>/dev/null || true; }")
+        .command(sick(setup, version, &[], SMALL))
+        .start();
+    port(&running);
+    let ended = running.stop();
+    ended.exits(143);
+    // Sockets need no blocks: attach works, and the dump goes elsewhere.
+    let bundle = bundle::only(&store(&ended.folder));
+    assert_eq!(
+        (bundle.status("threads"), bundle.status("heap")),
+        ("complete", "complete"),
+        "{}",
+        bundle.manifest
+    );
+    Ok(())
+}
+
+fn full_store(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let folder = store(scenario.folder());
+    std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
+    let text = config(scenario.folder(), "60s", "stop");
+    let copy = scenario.folder().join("copy");
+    // What is on the mount is gone with its namespace: a post-stop hook brings it out.
+    let hook = format!(
+        "[[hook]]\nname = \"bring-out\"\nstage = \"post-stop\"\nuser = \"root\"\ncommand = [\"cp\", \"-a\", \"{}\", \"{}\"]\n",
+        folder.display(),
+        copy.display()
+    );
+    let running = scenario
+        .config(&(text + &hook))
+        .mount(&format!("mount -t tmpfs -o size=8m,mode=777 none {}", folder.display()))
+        .command(sick(setup, version, &[], SMALL))
+        .start();
+    running.wait_for("attached to the JVM");
+    let ended = running.stop();
+    ended.exits(143);
+    let bundle = bundle::only(&copy);
+    assert_eq!(
+        (bundle.status("threads"), bundle.status("heap")),
+        ("complete", "skipped"),
+        "{}",
+        bundle.manifest
+    );
+    assert!(bundle.reason("heap").contains("of disk, and"), "{}", bundle.manifest);
+    Ok(())
+}
+
+fn unwritable_store(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "60s", "stop").replace("file://", "file:///proc");
+    let running = scenario.config(&text).command(sick(setup, version, &[], SMALL)).start();
+    port(&running);
+    let ended = running.stop();
+    ended.exits(143).says("no evidence: cannot make the folder /proc").says("shutdown hook ends");
+    Ok(())
+}
+
+fn xrs(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "60s", "stop");
+    let running = scenario.config(&text).command(sick(setup, version, &["-Xrs"], SMALL)).start();
+    let port = port(&running);
+    running.wait_for("attached to the JVM");
+    assert!(request(port, "/health").contains("UP"), "attaching has not hurt it");
+    let ended = running.stop();
+    // With -Xrs SIGTERM is death by signal, without hooks: the same code.
+    ended.exits(143).never_says("shutdown hook").says("main process ended status=SIGTERM");
+    let bundle = bundle::only(&store(&ended.folder));
+    assert_eq!(
+        (bundle.status("threads"), bundle.status("heap")),
+        ("complete", "complete"),
+        "{}",
+        bundle.manifest
+    );
+    Ok(())
+}
+
+fn disabled(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "60s", "stop");
+    let command = sick(setup, version, &["-XX:+DisableAttachMechanism"], SMALL);
+    let running = scenario.config(&text).command(command).start();
+    port(&running);
+    let said = running.wait_for("cannot attach to the JVM: attach is disabled");
+    assert!(!said.contains("Full thread dump"), "nobody asked for one at start:\n{said}");
+    let ended = running.stop();
+    ended.exits(143).says("Full thread dump").says("shutdown hook ends");
+    let bundle = bundle::only(&store(&ended.folder));
+    for artifact in ["threads", "heap"] {
+        assert_eq!(bundle.status(artifact), "failed");
+        assert!(bundle.reason(artifact).contains("-XX:+DisableAttachMechanism"), "{}", bundle.manifest);
+    }
+    Ok(())
+}
+
+/// The reason for attaching at start: a first attach fails when the heap is full.
+fn full_heap(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "60s", "stop");
+    let running = scenario
+        .config(&text)
+        .command(sick(setup, version, &["-Xmx64m", "-XX:+UseSerialGC"], &["--heap=1m", "--shutdown=0s"]))
+        .start();
+    let port = port(&running);
+    running.wait_for("attached to the JVM");
+    request(port, "/leak?rate=1g");
+    running.wait_for("OutOfMemoryError");
+    let ended = running.stop();
+    let bundle = bundle::only(&store(&ended.folder));
+    assert_eq!(
+        (bundle.status("threads"), bundle.status("heap")),
+        ("complete", "complete"),
+        "{}",
+        bundle.manifest
+    );
+    crate::hprof::walk(&bundle.folder.join("heap.hprof"))?;
+    Ok(())
+}
+
+/// The service and its exit code do not depend on the agent.
+fn agent_killed(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "80s", "stop");
+    let spool = store(scenario.folder()).join(".spool");
+    let command = sick(setup, version, &["-Xmx1g", "-Xms1g"], &["--heap=400m", "--shutdown=0s"]);
+    let running = scenario.config(&text).command(command).start();
+    running.wait_for("attached to the JVM");
+    port(&running);
+    let init = running.init();
+    let children = std::fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap_or_default();
+    let agent: i32 = children
+        .split_whitespace()
+        .find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.trim() == "bookend-agent")
+        })
+        .and_then(|pid| pid.parse().ok())
+        .ok_or("there is no agent")?;
+    running.terminate();
+    poll("the event has begun", || std::fs::read_dir(&spool).ok()?.next().map(drop));
+    send(agent, 9);
+    running.wait().exits(143).says("no evidence: the agent is not there").says("shutdown hook ends");
+    Ok(())
+}

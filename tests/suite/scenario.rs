@@ -1,0 +1,319 @@
+//! One run of bookend as a real PID 1, told as a sentence.
+
+use crate::setup::Setup;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// No step takes longer unless it hangs.
+pub(crate) const HANG: Duration = Duration::from_secs(90);
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// What is to be run, before it runs.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Scenario<'a> {
+    setup: &'a Setup,
+    config: Option<String>,
+    arguments: Vec<String>,
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// Options of the private /tmp.
+    temporary: String,
+    /// Shell commands in the scenario's mount namespace, before bookend.
+    mounts: Vec<String>,
+    folder: PathBuf,
+}
+
+impl<'a> Scenario<'a> {
+    pub(crate) fn new(setup: &'a Setup) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let parent = setup.root.join("target/test-runs");
+        let folder = parent.join(format!("{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for the test");
+        open_to_all(&folder);
+        Self {
+            setup,
+            config: None,
+            arguments: Vec::new(),
+            command: Vec::new(),
+            environment: Vec::new(),
+            temporary: "mode=1777".to_owned(),
+            mounts: Vec::new(),
+            folder,
+        }
+    }
+
+    /// A folder that belongs to this scenario, writable for every user.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn config(mut self, text: &str) -> Self {
+        self.config = Some(text.to_owned());
+        self
+    }
+
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn mount(mut self, command: &str) -> Self {
+        self.mounts.push(command.to_owned());
+        self
+    }
+
+    /// The size of its private /tmp.
+    pub(crate) fn temporary(mut self, options: &str) -> Self {
+        self.temporary = format!("mode=1777,{options}");
+        self
+    }
+
+    /// A /tmp of its own: JVMs of two namespaces have the same pid, and would
+    /// have the same attach socket. A checkout below /tmp stays where it is.
+    fn private_temporary(&self) -> Vec<String> {
+        let folder = self.folder.join("tmp");
+        std::fs::create_dir_all(&folder).expect("a folder for /tmp");
+        let mut commands = vec![format!("mount -t tmpfs -o {} none {}", self.temporary, folder.display())];
+        if let Ok(below) = self.setup.root.strip_prefix("/tmp") {
+            let (inside, root) = (folder.join(below), &self.setup.root);
+            commands.push(format!("mkdir -p {0} && mount --bind {1} {0}", inside.display(), root.display()));
+        }
+        commands.push(format!("mount --rbind {} /tmp", folder.display()));
+        commands
+    }
+
+    pub(crate) fn command<T: AsRef<str>>(mut self, command: impl IntoIterator<Item = T>) -> Self {
+        self.command = command.into_iter().map(|part| part.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// `sh -c` as the main process.
+    pub(crate) fn shell(self, script: &str) -> Self {
+        self.command(["sh", "-c", script])
+    }
+
+    /// Starts it and waits until bookend is PID 1.
+    pub(crate) fn start(self) -> Running {
+        let config = self.folder.join("bookend.toml");
+        std::fs::write(&config, self.config.as_deref().unwrap_or("")).expect("the configuration is written");
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+        let mut inner: Vec<String> = vec![self.setup.binary.display().to_string(), "run".to_owned()];
+        if self.config.is_some() {
+            inner.extend(["--config".to_owned(), config.display().to_string()]);
+        }
+        inner.extend(self.arguments.clone());
+        inner.push("--".to_owned());
+        inner.extend(self.command.clone());
+        let mounts = [self.private_temporary(), self.mounts.clone()].concat().join(" && ");
+        command.args(["--mount", "sh", "-c", &format!("{mounts} && exec \"$@\""), "sh"]).args(&inner);
+        command.env_remove("CI").envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env("BOOKEND_CONFIG", "");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("unshare starts");
+        let output = Output::default();
+        output.collect(child.stdout.take().expect("piped"));
+        output.collect(child.stderr.take().expect("piped"));
+        Running { child, output, folder: self.folder }
+    }
+
+    /// Starts it and waits for its end.
+    pub(crate) fn finish(self) -> Ended {
+        self.start().wait()
+    }
+}
+
+fn open_to_all(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).expect("the folder is ours");
+}
+
+/// Standard output and standard error together, as they come.
+#[derive(Clone, Debug, Default)]
+struct Output(Arc<(Mutex<String>, Condvar)>);
+
+impl Output {
+    fn collect(&self, mut stream: impl Read + Send + 'static) {
+        let shared = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count) = stream.read(&mut buffer) {
+                if count == 0 {
+                    return;
+                }
+                let mut text = shared.0.lock().expect("no reader panics");
+                text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                shared.1.notify_all();
+            }
+        });
+    }
+
+    fn text(&self) -> String {
+        self.0.0.lock().expect("no reader panics").clone()
+    }
+
+    fn wait_for(&self, wanted: &str) -> String {
+        let (text, changed) = &*self.0;
+        let guard = text.lock().expect("no reader panics");
+        let (guard, timeout) =
+            changed.wait_timeout_while(guard, HANG, |text| !text.contains(wanted)).expect("no reader panics");
+        assert!(!timeout.timed_out(), "HANG: `{wanted}` never came; output:\n{guard}");
+        guard.clone()
+    }
+}
+
+/// A scenario that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    output: Output,
+    folder: PathBuf,
+}
+
+/// A scenario that ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) output: String,
+    pub(crate) folder: PathBuf,
+}
+
+impl Running {
+    /// Everything printed, once `text` is among it.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.output.wait_for(text)
+    }
+
+    /// bookend's pid as seen from here.
+    pub(crate) fn init(&self) -> i32 {
+        let unshare = self.child.id();
+        let path = format!("/proc/{unshare}/task/{unshare}/children");
+        poll("bookend starts", || {
+            let children = std::fs::read_to_string(&path).unwrap_or_default();
+            children.split_whitespace().next()?.parse().ok()
+        })
+    }
+
+    /// The pid, as seen from here, of the process below bookend that has `name`
+    /// in its command line.
+    pub(crate) fn descendant(&self, name: &str) -> i32 {
+        let init = self.init();
+        poll(&format!("a process `{name}` runs"), || {
+            let entries = std::fs::read_dir("/proc").ok()?;
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()).find(|pid| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                *pid != init && is_below(*pid, init) && String::from_utf8_lossy(&line).contains(name)
+            })
+        })
+    }
+
+    /// Sends bookend a signal, as `docker kill` does: from outside its namespace.
+    pub(crate) fn signal(&self, signal: i32) {
+        send(self.init(), signal);
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.signal(15);
+    }
+
+    pub(crate) fn wait(mut self) -> Ended {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("unshare is ours") {
+                break status;
+            }
+            assert!(begun.elapsed() < HANG, "HANG: it never ended; output:\n{}", self.output.text());
+            std::thread::park_timeout(Duration::from_millis(5));
+        };
+        // The readers see the end of both pipes a moment later.
+        poll("the output ends", || (Arc::strong_count(&self.output.0) == 1).then_some(()));
+        use std::os::unix::process::ExitStatusExt;
+        let code = status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0));
+        Ended { code, output: self.output.text(), folder: self.folder.clone() }
+    }
+
+    /// Sends TERM and waits for the end.
+    pub(crate) fn stop(self) -> Ended {
+        self.terminate();
+        self.wait()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Killing unshare kills its child, which takes the namespace with it.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Ended {
+    /// Asserts the exit code, with the output where it is another.
+    pub(crate) fn exits(&self, code: i32) -> &Self {
+        assert_eq!(self.code, code, "exit code; output:\n{}", self.output);
+        self
+    }
+
+    pub(crate) fn says(&self, text: &str) -> &Self {
+        assert!(self.output.contains(text), "`{text}` is not in the output:\n{}", self.output);
+        self
+    }
+
+    pub(crate) fn never_says(&self, text: &str) -> &Self {
+        assert!(!self.output.contains(text), "`{text}` is in the output:\n{}", self.output);
+        self
+    }
+
+    /// `first` comes before `second`.
+    pub(crate) fn says_in_order(&self, first: &str, second: &str) -> &Self {
+        self.says(first).says(second);
+        assert!(self.output.find(first) < self.output.find(second), "{first} … {second}:\n{}", self.output);
+        self
+    }
+}
+
+/// Waits for something to be there; panics if that takes so long that it hangs.
+pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < HANG, "HANG: waiting until {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+pub(crate) fn send(pid: i32, signal: i32) {
+    let signal = nix::sys::signal::Signal::try_from(signal).expect("a signal with a name");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("it is there to be signalled");
+}
+
+fn is_below(pid: i32, ancestor: i32) -> bool {
+    let mut current = pid;
+    for _ in 0..32 {
+        if current == ancestor {
+            return true;
+        }
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{current}/status")) else {
+            return false;
+        };
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+        match parent {
+            Some(parent) if parent > 0 => current = parent,
+            _ => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,85 @@
+//! What this machine offers to the suite, as `cargo xtask test` found it.
+
+use libtest_mimic::{Failed, Trial};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// Everything that tests ask the outside for.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The binary under test.
+    pub(crate) binary: PathBuf,
+    pub(crate) root: PathBuf,
+    /// `java` launchers by the JDK's feature version.
+    pub(crate) java: Vec<(u32, PathBuf)>,
+    /// Where the sick service's classes are.
+    pub(crate) classes: Option<PathBuf>,
+    /// The engine's client, if an engine answers.
+    pub(crate) docker: Option<PathBuf>,
+    pub(crate) is_root: bool,
+    is_ci: bool,
+}
+
+/// What a test cannot do without.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Need {
+    /// Root, for namespaces and users.
+    Root,
+    Java(u32),
+    Docker,
+}
+
+impl Setup {
+    pub(crate) fn read() -> Self {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let java = [11, 17, 21, 25].into_iter().filter_map(|version| {
+            variable(&format!("BOOKEND_TEST_JAVA_{version}")).map(|path| (version, path))
+        });
+        Self {
+            binary: variable("BOOKEND_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_bookend").into()),
+            root: env!("CARGO_MANIFEST_DIR").into(),
+            java: java.collect(),
+            classes: variable("BOOKEND_TEST_CLASSES"),
+            docker: variable("BOOKEND_TEST_DOCKER"),
+            is_root: nix::unistd::geteuid().is_root(),
+            is_ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
+        }
+    }
+
+    pub(crate) fn java(&self, version: u32) -> Option<&Path> {
+        self.java.iter().find(|(known, _)| *known == version).map(|(_, path)| path.as_path())
+    }
+
+    fn lacks(&self, need: Need) -> Option<String> {
+        match need {
+            Need::Root if !self.is_root => Some("needs root, for PID namespaces and users".to_owned()),
+            Need::Java(version) if self.java(version).is_none() || self.classes.is_none() => {
+                Some(format!("needs JDK {version}: run `cargo xtask test`"))
+            }
+            Need::Docker if self.docker.is_none() => {
+                Some("needs a Docker engine: run `cargo xtask test`".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// A test that is skipped, by name and with the reason, where a need is not
+    /// met; in CI that is a failure.
+    pub(crate) fn trial<E: Display + Send + 'static>(
+        &'static self,
+        name: impl Into<String>,
+        needs: &[Need],
+        test: impl FnOnce(&'static Self) -> Result<(), E> + Send + 'static,
+    ) -> Trial {
+        let name = name.into();
+        match needs.iter().find_map(|need| self.lacks(*need)) {
+            Some(reason) if self.is_ci => {
+                Trial::test(name, move || Err(Failed::from(format!("cannot be skipped in CI: {reason}"))))
+            }
+            Some(reason) => {
+                Trial::test(format!("{name} (SKIPPED: {reason})"), || Ok(())).with_ignored_flag(true)
+            }
+            None => Trial::test(name, move || test(self).map_err(|error| Failed::from(error.to_string()))),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `cargo xtask test`: prepares the machine, then runs every test.
+
+use crate::engine::Engine;
+use crate::tools::{self, build, is_root, root, say, step};
+use crate::{images, java};
+use anyhow::Result;
+use std::process::Command;
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let without_containers = arguments.iter().any(|argument| argument == "--no-containers");
+    let filter: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--no-")).collect();
+    let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+
+    if filter.is_empty() {
+        step("Unit tests, also without default features", || {
+            tools::run(cargo().args(["test", "--quiet", "--workspace", "--lib", "--bins"]))?;
+            tools::run(cargo().args(["test", "--quiet", "--lib", "--no-default-features"]))
+        })?;
+    }
+    let binary = build()?;
+    let mut suite = cargo();
+    suite.args(["test", "--quiet", "--test", "suite", "--"]).args(&filter);
+    // Two processors: more at once only makes time-outs tighter.
+    suite.args(["--test-threads", "3"]);
+    suite.env("BOOKEND_TEST_BINARY", &binary);
+    for version in java::versions() {
+        let home = java::home(version)?;
+        suite.env(format!("BOOKEND_TEST_JAVA_{version}"), home.join("bin/java"));
+    }
+    suite.env("BOOKEND_TEST_CLASSES", java::classes()?);
+
+    let engine = if without_containers { None } else { engine(is_ci)? };
+    if let Some(engine) = &engine {
+        suite.env("BOOKEND_TEST_DOCKER", engine.client()).envs(engine.environment());
+    }
+    if !is_root() {
+        say("Not root: tests that need PID namespaces and users are skipped, by name");
+    }
+    step("The suite: PID namespaces, JVM 11/17/21/25, containers", || tools::run(&mut suite))
+}
+
+/// An engine with the images; without one the container tests are skipped,
+/// which CI does not accept.
+fn engine(is_ci: bool) -> Result<Option<Engine>> {
+    let made = Engine::find_or_start().and_then(|engine| {
+        images::make(&engine)?;
+        Ok(engine)
+    });
+    match made {
+        Ok(engine) => Ok(Some(engine)),
+        Err(error) if is_ci => Err(error),
+        Err(error) => {
+            say(&format!("No containers: {error:#}"));
+            Ok(None)
+        }
+    }
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
