@@ -118,7 +118,7 @@ pub async fn capture_heap(
         let reply = session.command(&line, deadline).await?;
         let status = reply.status;
         let text = reply.text(64 * 1024).await?;
-        Ok::<_, jvm::Error>(judge_dump(status, &text))
+        Ok::<_, jvm::Failure>(judge_dump(status, &text))
     };
     let reason = match answer.await {
         Ok(DumpOutcome::Created) => match bundle.finish(name, name) {
@@ -126,7 +126,7 @@ pub async fn capture_heap(
             Err(error) => format!("cannot rename {name}: {error}"),
         },
         Ok(DumpOutcome::Failed(reason)) => reason,
-        Err(jvm::Error::NoAnswer) => match std::fs::metadata(&path) {
+        Err(jvm::Failure::NoAnswer) => match std::fs::metadata(&path) {
             Ok(metadata) => format!("cut off at the deadline after {}", ByteSize(metadata.len())),
             Err(_) => "the JVM did not begin it in time".to_owned(),
         },
@@ -151,7 +151,7 @@ async fn too_large(session: &Session, folder: &Path, deadline: Instant) -> Optio
     let until = deadline.min(Instant::now() + INFO_PATIENCE);
     let text = match session.text("GC.heap_info", until).await {
         Ok(text) => text,
-        Err(jvm::Error::NoAnswer) => return Some("the JVM does not answer".to_owned()),
+        Err(jvm::Failure::NoAnswer) => return Some("the JVM does not answer".to_owned()),
         Err(error) => return Some(error.to_string()),
     };
     // Not understood: the dump itself will tell.

@@ -142,7 +142,9 @@ async fn reach(main: Option<Pid>, session: Option<Session>, occasion: &Occasion)
     let until = Instant::now() + left / FIRST_STEP_SHARE;
     match Session::open(target, until).await {
         Ok(session) => Ok(session),
-        Err(error @ jvm::Error::Disabled) => Err(format!("{error}; {}", thread_dump_to_standard_output(pid))),
+        Err(error @ jvm::Failure::Disabled) => {
+            Err(format!("{error}; {}", thread_dump_to_standard_output(pid)))
+        }
         Err(error) => Err(error.to_string()),
     }
 }

@@ -35,8 +35,9 @@ pub(super) async fn attach(main: Pid) -> Option<Session> {
                     return Some(session);
                 }
                 // It has not yet set its handler, or is not yet ready to listen.
-                Err(jvm::Error::WouldKill) if begun.elapsed() < ATTEMPT => {}
-                Err(jvm::Error::NoAnswer | jvm::Error::NoSocket { .. }) if begun.elapsed() < ATTEMPT * 3 => {}
+                Err(jvm::Failure::WouldKill) if begun.elapsed() < ATTEMPT => {}
+                Err(jvm::Failure::NoAnswer | jvm::Failure::NoSocket { .. })
+                    if begun.elapsed() < ATTEMPT * 3 => {}
                 Err(error) => said = Some(error),
             }
         }

@@ -30,7 +30,7 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
         Ok(parsed) => parsed,
         Err(error) => return explain(&error),
     };
-    if let Verb::Run(run) = parsed.verb {
+    if let Verb::Run(run) = &parsed.verb {
         return run::run(inherited, environment, run);
     }
     // A client verb is an ordinary program: Ctrl-C ends it, a closed pipe too.

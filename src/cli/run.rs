@@ -11,7 +11,7 @@ use crate::sys::signals::Inherited;
 use crate::telemetry;
 use std::ffi::OsString;
 
-pub(super) fn run(inherited: &Inherited, environment: Vec<(OsString, OsString)>, run: Run) -> u8 {
+pub(super) fn run(inherited: &Inherited, environment: Vec<(OsString, OsString)>, run: &Run) -> u8 {
     let inputs = Inputs {
         file: run.source.config.clone(),
         environment: environment.clone(),

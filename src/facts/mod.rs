@@ -32,7 +32,7 @@ impl Facts {
     /// Reads everything. Nothing here can fail: what is not there is unknown.
     pub fn gather(environment: Vec<(OsString, OsString)>) -> Self {
         Self {
-            platform: Platform::detect(&environment, |path| path.exists()),
+            platform: Platform::detect(&environment, std::path::Path::exists),
             users: Users::read(),
             host_name: host_name(),
             user: nix::unistd::geteuid().as_raw(),

@@ -20,7 +20,7 @@ const SLOWEST_LOOK: Duration = Duration::from_millis(50);
 
 /// Why a JVM could not be talked to.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum Failure {
     #[error("the process {pid} is gone")]
     Gone { pid: process::Pid },
     #[error("attach is disabled by -XX:+DisableAttachMechanism")]
@@ -56,7 +56,7 @@ pub enum Error {
 }
 
 /// A connection for one command.
-pub(super) async fn connect(target: &Target, deadline: Instant) -> Result<UnixStream, Error> {
+pub(super) async fn connect(target: &Target, deadline: Instant) -> Result<UnixStream, Failure> {
     match try_connect(target, deadline).await? {
         Some(stream) => Ok(stream),
         None => {
@@ -67,18 +67,18 @@ pub(super) async fn connect(target: &Target, deadline: Instant) -> Result<UnixSt
 }
 
 /// Connects if there is a socket and somebody behind it.
-async fn try_connect(target: &Target, deadline: Instant) -> Result<Option<UnixStream>, Error> {
+async fn try_connect(target: &Target, deadline: Instant) -> Result<Option<UnixStream>, Failure> {
     let path = target.socket();
     let Ok(metadata) = std::fs::symlink_metadata(&path) else {
         return Ok(None);
     };
     // /tmp is everybody's: a socket that is not the JVM's would get our commands.
     if metadata.uid() != target.user && metadata.uid() != 0 {
-        return Err(Error::Impostor { path, owner: metadata.uid() });
+        return Err(Failure::Impostor { path, owner: metadata.uid() });
     }
     loop {
         let connected =
-            timeout_at(deadline, UnixStream::connect(&path)).await.map_err(|_| Error::NoAnswer)?;
+            timeout_at(deadline, UnixStream::connect(&path)).await.map_err(|_| Failure::NoAnswer)?;
         match connected {
             Ok(stream) if is_its(&stream, target) => return Ok(Some(stream)),
             // Another container's JVM, whose /tmp is the same volume.
@@ -91,7 +91,7 @@ async fn try_connect(target: &Target, deadline: Instant) -> Result<Option<UnixSt
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
                 sleep(FIRST_LOOK).await;
             }
-            Err(source) => return Err(Error::Connect { path, source }),
+            Err(source) => return Err(Failure::Connect { path, source }),
         }
     }
 }
@@ -103,8 +103,8 @@ fn is_its(stream: &UnixStream, target: &Target) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.pid() == Some(target.pid.number()))
 }
 
-pub(super) fn refused(target: &Target) -> Error {
-    Error::Refused {
+pub(super) fn refused(target: &Target) -> Failure {
+    Failure::Refused {
         user: target.user,
         group: target.group,
         own_user: nix::unistd::geteuid().as_raw(),
@@ -113,14 +113,14 @@ pub(super) fn refused(target: &Target) -> Error {
 }
 
 /// Makes the JVM start its listener.
-async fn wake(target: &Target, deadline: Instant) -> Result<(), Error> {
+async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
     if disables_attach(target) {
-        return Err(Error::Disabled);
+        return Err(Failure::Disabled);
     }
     // Looked at anew each time: by default SIGQUIT kills (facts: 1.5).
-    let process = Process::read(target.pid).ok_or(Error::Gone { pid: target.pid })?;
+    let process = Process::read(target.pid).ok_or(Failure::Gone { pid: target.pid })?;
     if !process.catches(Signal::QUIT) {
-        return Err(Error::WouldKill);
+        return Err(Failure::WouldKill);
     }
     let _trigger = Trigger::create(target)?;
     quit(target)?;
@@ -136,7 +136,7 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Error> {
             return Err(no_socket(target));
         }
         if Process::read(target.pid).is_none() {
-            return Err(Error::Gone { pid: target.pid });
+            return Err(Failure::Gone { pid: target.pid });
         }
         // A busy JVM may have lost the first one (VirtualMachineImpl.java does the same).
         if !asked_again && now - begun > (deadline - begun) / 2 {
@@ -148,12 +148,12 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Error> {
     }
 }
 
-fn quit(target: &Target) -> Result<(), Error> {
+fn quit(target: &Target) -> Result<(), Failure> {
     process::signal(target.pid, Signal::QUIT)
-        .map_err(|error| Error::Signal { pid: target.pid, reason: error.desc() })
+        .map_err(|error| Failure::Signal { pid: target.pid, reason: error.desc() })
 }
 
-fn no_socket(target: &Target) -> Error {
+fn no_socket(target: &Target) -> Failure {
     let folder = target.temporary();
     let probe = nix::unistd::access(folder.as_path(), nix::unistd::AccessFlags::W_OK);
     let hint = match Process::read(target.pid) {
@@ -166,7 +166,7 @@ fn no_socket(target: &Target) -> Error {
             Ok(()) => "its heap may be full, or it cannot reach its signal thread".to_owned(),
         },
     };
-    Error::NoSocket { hint }
+    Failure::NoSocket { hint }
 }
 
 /// The trigger file; gone when dropped.
@@ -177,15 +177,15 @@ impl Trigger {
     /// In the JVM's working directory, else in its /tmp. Its owner must be the
     /// JVM's user or root; a file system that changes owners will not do
     /// (`AttachListener::is_init_trigger`).
-    fn create(target: &Target) -> Result<Self, Error> {
+    fn create(target: &Target) -> Result<Self, Failure> {
         let mut last = None;
         for path in target.triggers() {
             match Self::create_at(&path) {
                 Ok(trigger) => return Ok(trigger),
-                Err(source) => last = Some(Error::Trigger { path, source }),
+                Err(source) => last = Some(Failure::Trigger { path, source }),
             }
         }
-        Err(last.unwrap_or(Error::Gone { pid: target.pid }))
+        Err(last.unwrap_or(Failure::Gone { pid: target.pid }))
     }
 
     fn create_at(path: &Path) -> io::Result<Self> {

@@ -15,7 +15,7 @@ mod reply;
 mod session;
 mod target;
 
-pub use attach::Error;
+pub use attach::Failure;
 pub use heap::{DumpOutcome, judge_dump, used_bytes};
 pub use locate::{find, find_all};
 pub use reply::Reply;

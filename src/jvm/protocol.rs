@@ -67,8 +67,8 @@ mod tests {
         assert_eq!(get_version(), b"1\0getversion\0options\0\0\0");
         let say = |protocol| diagnostic_command(protocol, "VM.version").expect("short");
         assert_eq!(say(Protocol::One), b"1\0jcmd\0VM.version\0\0\0");
-        assert_eq!(say(Protocol::Two { streaming: false }), b"2\018\0jcmd\0VM.version\0\0\0");
-        assert_eq!(say(Protocol::Two { streaming: true }), b"2\030\0jcmd streaming=0\0VM.version\0\0\0");
+        assert_eq!(say(Protocol::Two { streaming: false }), b"2\x0018\0jcmd\0VM.version\0\0\0");
+        assert_eq!(say(Protocol::Two { streaming: true }), b"2\x0030\0jcmd streaming=0\0VM.version\0\0\0");
         assert!(diagnostic_command(Protocol::One, &"x".repeat(1024)).is_ok());
         assert!(diagnostic_command(Protocol::One, &"x".repeat(1025)).is_err());
         assert!(diagnostic_command(Protocol::Two { streaming: true }, &"x".repeat(2000)).is_ok());

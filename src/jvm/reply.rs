@@ -1,6 +1,6 @@
 //! One reply: a status line, then text until the end. Read as hostile input.
 
-use super::Error;
+use super::Failure;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,7 +25,7 @@ pub struct Reply {
 
 impl Reply {
     /// Waits for the status line.
-    pub(super) async fn begin(mut stream: UnixStream, deadline: Instant) -> Result<Self, Error> {
+    pub(super) async fn begin(mut stream: UnixStream, deadline: Instant) -> Result<Self, Failure> {
         let mut head = Vec::with_capacity(CHUNK);
         loop {
             if let Some(end) = head.iter().position(|byte| *byte == b'\n') {
@@ -40,9 +40,10 @@ impl Reply {
                 return Err(nonsense(&head));
             }
             if read(&mut stream, &mut head, deadline).await? == 0 {
-                return Err(match head.is_empty() {
-                    true => Error::Broken { source: io::ErrorKind::UnexpectedEof.into() },
-                    false => nonsense(&head),
+                return Err(if head.is_empty() {
+                    Failure::Broken { source: io::ErrorKind::UnexpectedEof.into() }
+                } else {
+                    nonsense(&head)
                 });
             }
         }
@@ -51,8 +52,8 @@ impl Reply {
     /// The next piece of text, empty at the end.
     ///
     /// # Errors
-    /// [`Error::NoAnswer`] past the deadline, [`Error::Broken`] if the JVM dies.
-    pub async fn chunk(&mut self) -> Result<Vec<u8>, Error> {
+    /// [`Failure::NoAnswer`] past the deadline, [`Failure::Broken`] if the JVM dies.
+    pub async fn chunk(&mut self) -> Result<Vec<u8>, Failure> {
         if self.head.is_empty() {
             self.head.reserve(CHUNK);
             read(&mut self.stream, &mut self.head, self.deadline).await?;
@@ -64,7 +65,7 @@ impl Reply {
     ///
     /// # Errors
     /// As [`Reply::chunk`].
-    pub async fn text(mut self, limit: usize) -> Result<String, Error> {
+    pub async fn text(mut self, limit: usize) -> Result<String, Failure> {
         let mut bytes = Vec::new();
         loop {
             let chunk = self.chunk().await?;
@@ -85,7 +86,7 @@ impl Reply {
         file: &mut File,
         path: &Path,
         mut watch: impl FnMut(&[u8]),
-    ) -> Result<u64, Error> {
+    ) -> Result<u64, Failure> {
         let mut written = 0;
         loop {
             let chunk = self.chunk().await?;
@@ -93,20 +94,20 @@ impl Reply {
                 return Ok(written);
             }
             watch(&chunk);
-            file.write_all(&chunk).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+            file.write_all(&chunk).map_err(|source| Failure::Write { path: path.to_owned(), source })?;
             written += chunk.len() as u64;
         }
     }
 }
 
-async fn read(stream: &mut UnixStream, buffer: &mut Vec<u8>, deadline: Instant) -> Result<usize, Error> {
+async fn read(stream: &mut UnixStream, buffer: &mut Vec<u8>, deadline: Instant) -> Result<usize, Failure> {
     timeout_at(deadline, stream.read_buf(buffer))
         .await
-        .map_err(|_| Error::NoAnswer)?
-        .map_err(|source| Error::Broken { source })
+        .map_err(|_| Failure::NoAnswer)?
+        .map_err(|source| Failure::Broken { source })
 }
 
-fn nonsense(bytes: &[u8]) -> Error {
+fn nonsense(bytes: &[u8]) -> Failure {
     let start = bytes.get(..bytes.len().min(40)).unwrap_or_default();
-    Error::Nonsense { start: String::from_utf8_lossy(start).into_owned() }
+    Failure::Nonsense { start: String::from_utf8_lossy(start).into_owned() }
 }

@@ -1,6 +1,6 @@
 //! A JVM that has answered once, and what it is asked then.
 
-use super::attach::{self, Error, refused};
+use super::attach::{self, Failure, refused};
 use super::protocol::{self, Protocol};
 use super::{Reply, Target};
 use std::io;
@@ -37,7 +37,7 @@ impl Session {
     ///
     /// # Errors
     /// Why this JVM cannot be talked to.
-    pub async fn open(target: Target, deadline: Instant) -> Result<Self, Error> {
+    pub async fn open(target: Target, deadline: Instant) -> Result<Self, Failure> {
         let reply = ask(&target, protocol::get_version(), deadline).await?;
         let status = reply.status;
         let text = reply.text(TEXT_LIMIT).await?;
@@ -52,18 +52,18 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::open`].
-    pub async fn command(&self, line: &str, deadline: Instant) -> Result<Reply, Error> {
-        let request =
-            protocol::diagnostic_command(self.protocol, line).map_err(|reason| Error::Command { reason })?;
+    pub async fn command(&self, line: &str, deadline: Instant) -> Result<Reply, Failure> {
+        let request = protocol::diagnostic_command(self.protocol, line)
+            .map_err(|reason| Failure::Command { reason })?;
         ask(&self.target, request, deadline).await
     }
 
     /// The whole answer to a command whose answer is short.
     ///
     /// # Errors
-    /// As [`Session::open`]; [`Error::Command`] with the JVM's own words if it
+    /// As [`Session::open`]; [`Failure::Command`] with the JVM's own words if it
     /// does not know the command.
-    pub async fn text(&self, line: &str, deadline: Instant) -> Result<String, Error> {
+    pub async fn text(&self, line: &str, deadline: Instant) -> Result<String, Failure> {
         let reply = self.command(line, deadline).await?;
         let status = reply.status;
         let text = reply.text(TEXT_LIMIT).await?;
@@ -71,20 +71,20 @@ impl Session {
             return Ok(text);
         }
         let reason = text.lines().next().unwrap_or("no reason given").to_owned();
-        Err(Error::Command { reason })
+        Err(Failure::Command { reason })
     }
 }
 
-async fn ask(target: &Target, request: Vec<u8>, deadline: Instant) -> Result<Reply, Error> {
+async fn ask(target: &Target, request: Vec<u8>, deadline: Instant) -> Result<Reply, Failure> {
     let mut stream = attach::connect(target, deadline).await?;
-    let sent = timeout_at(deadline, stream.write_all(&request)).await.map_err(|_| Error::NoAnswer)?;
+    let sent = timeout_at(deadline, stream.write_all(&request)).await.map_err(|_| Failure::NoAnswer)?;
     let began = match sent {
         Ok(()) => Reply::begin(stream, deadline).await,
-        Err(source) => Err(Error::Broken { source }),
+        Err(source) => Err(Failure::Broken { source }),
     };
     match began {
         // It closes without a word on whom it does not trust (SO_PEERCRED).
-        Err(Error::Broken { source }) if is_refusal(&source) && differs(target) => Err(refused(target)),
+        Err(Failure::Broken { source }) if is_refusal(&source) && differs(target) => Err(refused(target)),
         other => other,
     }
 }

@@ -1,7 +1,7 @@
 //! One probe: one async function, one answer.
 //!
 //! Knows neither plan nor roles. Names are looked up without NSS
-//! ([`resolve`]); every wait is inside the caller's timeout.
+//! ([`resolve()`]); every wait is inside the caller's timeout.
 
 mod resolve;
 mod tcp;

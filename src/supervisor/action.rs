@@ -126,8 +126,7 @@ impl<'a> Effects<'a> {
 
     fn spawn(&mut self, child: Child, outcome: Option<Outcome>) -> Event {
         match child {
-            Child::Preflight => self.fork_role(child),
-            Child::Agent => self.fork_role(child),
+            Child::Preflight | Child::Agent => self.fork_role(child),
             Child::Main => {
                 let variables = environment::of(&self.plan.environment, &self.exported, &self.plan.main);
                 let event = self.start(child, &self.plan.main, &variables);

@@ -45,8 +45,9 @@ pub fn enter(
 fn collect(count: c_int, arguments: *const *const c_char) -> Vec<OsString> {
     let mut collected = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
     for index in 0..usize::try_from(count).unwrap_or(0) {
+        let place = arguments.wrapping_add(index);
         // SAFETY: the kernel hands `main` an array of `count` pointers (System V ABI).
-        let argument = unsafe { *arguments.add(index) };
+        let argument = unsafe { *place };
         if argument.is_null() {
             break;
         }

@@ -120,7 +120,7 @@ fn jvm(setup: &Setup, version: u32) -> Outcome {
                 text(&answer.stdout)
             );
             match artifact {
-                "heap" => drop(hprof::walk(&path)?),
+                "heap" => assert!(hprof::walk(&path)?.ended),
                 _ => assert!(
                     std::fs::read_to_string(&path).is_ok_and(|dump| dump.contains("\"Signal Dispatcher\""))
                 ),

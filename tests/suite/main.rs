@@ -11,6 +11,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::unnecessary_wraps,
     reason = "a test may fail loudly, and is not the supervisor"
 )]
 

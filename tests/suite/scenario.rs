@@ -2,6 +2,7 @@
 
 use crate::setup::Setup;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -238,7 +239,6 @@ impl Running {
         };
         // The readers see the end of both pipes a moment later.
         poll("the output ends", || (Arc::strong_count(&self.output.0) == 1).then_some(()));
-        use std::os::unix::process::ExitStatusExt;
         let code = status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0));
         Ended { code, output: self.output.text(), folder: self.folder.clone() }
     }

@@ -13,7 +13,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
     if filter.is_empty() {
         step("Unit tests, also without default features", || {
-            tools::run(cargo().args(["test", "--quiet", "--workspace", "--lib", "--bins"]))?;
+            tools::run(cargo().args(["test", "--quiet", "--lib"]))?;
             tools::run(cargo().args(["test", "--quiet", "--lib", "--no-default-features"]))
         })?;
     }

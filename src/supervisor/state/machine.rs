@@ -141,11 +141,10 @@ impl<'a> Machine<'a> {
         match event {
             Event::Begin => self.begin(now, actions),
             Event::Spawned(Child::Main) => self.main_started(now, actions),
-            Event::Spawned(_) => {}
             Event::SpawnFailed(child, code) => self.spawn_failed(child, code, now, actions),
             Event::Skipped(Child::Hook(index)) => self.hook_done(index, now, actions),
             Event::Skipped(Child::PostStop(index)) => self.post_stop_done(index, now, actions),
-            Event::Skipped(_) => {}
+            Event::Spawned(_) | Event::Skipped(_) => {}
             Event::Exited(child, status) => self.exited(child, status, now, actions),
             Event::Signal { signal, from_terminal } => self.signal(signal, from_terminal, now, actions),
             Event::Agent(deed) => self.agent_asks(deed, now, actions),

@@ -40,9 +40,8 @@ impl Machine<'_> {
         actions.push(Action::Note(Note::Stop { signal, deadline }));
         let kill_at = self.kill_at();
         match &mut self.phase {
-            Phase::Boot => self.close(now, actions),
             Phase::Preflight(task) | Phase::Hook { task, .. } => task.stop(signal, kill_at, actions),
-            Phase::Backoff { .. } => self.close(now, actions),
+            Phase::Boot | Phase::Backoff { .. } => self.close(now, actions),
             Phase::Running => self.stop_main(now, actions),
             // Begun by the main process's own end; the orchestrator's time counts from now.
             Phase::Closing(closing) => closing.shorten(self.plan.stop.kill_at(now)),
