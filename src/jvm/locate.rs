@@ -19,11 +19,16 @@ pub fn find_all() -> Vec<Target> {
     all.iter().filter(|process| is_jvm(process.pid)).filter_map(|process| Target::of(process.pid)).collect()
 }
 
-/// It has mapped HotSpot's library. A name proves nothing: the launcher is
+/// It has mapped HotSpot's library. A name proves little: the launcher is
 /// called `java` before it has loaded a JVM, and may be called anything.
+///
+/// But root in a container without CAP_SYS_PTRACE, as in `docker exec` and ECS
+/// Exec, may not see another user's maps (`proc(5)`): then the name has to do.
 fn is_jvm(pid: Pid) -> bool {
-    let maps = std::fs::read(processes::path(pid, "maps")).unwrap_or_default();
-    maps.windows(LIBRARY.len()).any(|window| window == LIBRARY)
+    match std::fs::read(processes::path(pid, "maps")) {
+        Ok(maps) if !maps.is_empty() => maps.windows(LIBRARY.len()).any(|window| window == LIBRARY),
+        _ => std::fs::read(processes::path(pid, "comm")).is_ok_and(|name| name == b"java\n"),
+    }
 }
 
 const LIBRARY: &[u8] = b"/libjvm.so";

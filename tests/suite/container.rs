@@ -109,7 +109,14 @@ impl<'a> Container<'a> {
     }
 
     fn wait_for(&self, text: &str) {
-        poll(&format!("the container says `{text}`"), || self.logs().contains(text).then_some(()));
+        poll(&format!("the container says `{text}`"), || {
+            // Asked before the logs: what it said last is in them.
+            let ended = self.inspect("{{.State.Running}}").is_ok_and(|running| running == "false");
+            let logs = self.logs();
+            let said = logs.contains(text);
+            assert!(said || !ended, "the container ended without saying `{text}`:\n{logs}");
+            said.then_some(())
+        });
     }
 
     fn inspect(&self, what: &str) -> Result<String, String> {
