@@ -2,6 +2,8 @@
 
 use crate::sys::process::Pid;
 use crate::units::Signal;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 
 /// What `/proc/PID/status` and `/proc/PID/stat` say, as far as it is needed.
@@ -23,8 +25,10 @@ pub struct Process {
 impl Process {
     /// Reads one process; `None` if it is gone or `/proc` is not there.
     pub fn read(pid: Pid) -> Option<Self> {
-        let text = std::fs::read(format!("/proc/{pid}/status")).ok()?;
-        Self::parse(pid, &String::from_utf8_lossy(&text))
+        // The kernel makes the text anew for each read: one read, one state.
+        let mut buffer = [0; 4096];
+        let size = File::open(format!("/proc/{pid}/status")).ok()?.read(&mut buffer).ok()?;
+        Self::parse(pid, &String::from_utf8_lossy(buffer.get(..size)?))
     }
 
     fn parse(pid: Pid, text: &str) -> Option<Self> {

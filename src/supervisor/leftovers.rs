@@ -15,6 +15,10 @@ pub(super) fn signal(is_pid_one: bool, keep: Option<Pid>, signal: Signal) -> boo
         let _none_left = process::signal_all(signal);
         return true;
     }
+    // Whatever is below us is a child of ours, or below one.
+    if !process::has_children() {
+        return true;
+    }
     let all = processes::list();
     if all.is_empty() {
         return false;

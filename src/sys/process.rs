@@ -105,6 +105,15 @@ pub fn reap() -> Reaped {
     }
 }
 
+/// Is there any child at all, running or ended? Collects nothing.
+pub fn has_children() -> bool {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is our own memory; the flags are valid for waitid(2).
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) };
+    result == 0 || Errno::last() != Errno::ECHILD
+}
+
 /// Sends `signal` to one process.
 ///
 /// # Errors
