@@ -21,7 +21,8 @@ mod machine;
 mod stopping;
 mod task;
 // Their plans have rules, which a build without the agent refuses.
-#[cfg(all(test, feature = "agent"))]
+#[cfg(test)]
+#[cfg(feature = "agent")]
 mod tests;
 
 pub use machine::Machine;
