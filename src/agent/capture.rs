@@ -2,8 +2,11 @@
 //! name, judged by the JVM's own words.
 
 use crate::evidence::{ArtifactRecord, Bundle, Digest, Hasher, Status};
+use crate::facts::cgroup;
+use crate::facts::processes::Process;
 use crate::jvm::{self, DumpOutcome, Session, judge_dump, used_bytes};
 use crate::units::{ByteSize, format_duration};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use std::path::Path;
 use std::time::Duration;
@@ -114,13 +117,23 @@ pub async fn capture_heap(
         Ok(line) => line,
         Err(reason) => return record(Status::Failed, None, Some(reason)),
     };
+    let is_lent = nix::unistd::geteuid().is_root() && session.target.user != 0;
+    if is_lent && let Err(error) = bundle.lend(session.target.user, session.target.group) {
+        let reason = format!("cannot give {} to the JVM's user: {error}", bundle.folder().display());
+        return record(Status::Failed, None, Some(reason));
+    }
     let answer = async {
         let reply = session.command(&line, deadline).await?;
         let status = reply.status;
         let text = reply.text(64 * 1024).await?;
         Ok::<_, jvm::Failure>(judge_dump(status, &text))
     };
-    let reason = match answer.await {
+    let answer = answer.await;
+    if is_lent && let Err(error) = bundle.take_back() {
+        let reason = format!("cannot take {} back: {error}", bundle.folder().display());
+        return record(Status::Failed, None, Some(reason));
+    }
+    let reason = match answer {
         Ok(DumpOutcome::Created) => match bundle.finish(name, name) {
             Ok(_) => return record(Status::Complete, Some(name.to_owned()), None),
             Err(error) => format!("cannot rename {name}: {error}"),
@@ -154,19 +167,32 @@ async fn too_large(session: &Session, folder: &Path, deadline: Instant) -> Optio
         Err(jvm::Failure::NoAnswer) => return Some("the JVM does not answer".to_owned()),
         Err(error) => return Some(error.to_string()),
     };
-    // Not understood: the dump itself will tell.
-    let used = used_bytes(&text)?;
+    // Where it was not understood, the whole process is an upper bound.
+    let resident = || Process::read(session.target.pid).and_then(|process| process.resident);
+    let used = used_bytes(&text).or_else(resident)?;
     let dump = used.saturating_mul(DUMP_FACTOR_PERCENT) / 100 + DUMP_BASE;
     // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
     let disk = if session.version.feature >= 22 { dump.saturating_mul(2) } else { dump };
+    // It cannot be broken off, so it must fit twice: the service's own time comes next.
     let time = Duration::from_secs(dump / DUMP_RATE);
     let left = deadline.saturating_duration_since(Instant::now());
-    if time > left {
+    if time.saturating_mul(2) > left {
         return Some(format!(
             "it would take about {} ({} of heap in use), and there are {}",
             format_duration(time),
             ByteSize(used),
             format_duration(left)
+        ));
+    }
+    if is_in_memory(folder)
+        && let Some(available) = cgroup::available_memory()
+        && disk > available
+    {
+        return Some(format!(
+            "it would need about {} in {}, which is memory, and the container has {} left",
+            ByteSize(disk),
+            folder.display(),
+            ByteSize(available)
         ));
     }
     let space = statvfs(folder).ok()?;
@@ -182,6 +208,17 @@ async fn too_large(session: &Session, folder: &Path, deadline: Instant) -> Optio
         )
     })
 }
+
+/// Files there count as the container's own memory (`tmpfs(5)`).
+fn is_in_memory(folder: &Path) -> bool {
+    statfs(folder).is_ok_and(|system| {
+        let kind = system.filesystem_type();
+        kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
+    })
+}
+
+/// `include/uapi/linux/magic.h`; nix has no name for it.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6_u32 as _);
 
 fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)

@@ -2,7 +2,7 @@
 
 use super::capture::{capture_heap, capture_threads};
 use crate::config::{Artifact, StoreUrl, Trigger};
-use crate::evidence::{self, ArtifactRecord, Bundle, Jvm, Manifest, Status, digest_file};
+use crate::evidence::{self, ArtifactRecord, Bundle, Jvm, Manifest, Status, clear_unfinished, digest_file};
 use crate::facts::processes::Process;
 use crate::jvm::{self, Session};
 use crate::plan::{Evidence, Plan};
@@ -132,7 +132,7 @@ async fn reach(main: Option<Pid>, session: Option<Session>, occasion: &Occasion)
     if let Some(ended) = &occasion.main_ended {
         return Err(format!("the JVM is gone: the main process ended ({ended})"));
     }
-    if let Some(session) = session {
+    if let Some(session) = session.filter(|session| session.target.is_there()) {
         return Ok(session);
     }
     let main = main.ok_or("there is no main process")?;
@@ -173,25 +173,30 @@ pub(super) fn store_all(evidence: &Evidence, plan: &Plan, captured: Captured) ->
     for record in &mut manifest.artifacts {
         let Some(file) = record.file.clone() else { continue };
         let path = bundle.folder().join(&file);
-        let stored = digest_file(&path, is_late)
-            .map_err(|error| format!("cannot read {}: {error}", path.display()))
-            .and_then(|digest| store.put(&path, &format!("{folder}/{file}")).map(|()| digest));
-        match stored {
-            Ok(digest) => {
-                match digest {
-                    Some(digest) => {
-                        record.bytes = Some(digest.bytes);
-                        record.sha256 = Some(digest.sha256);
-                    }
-                    None => record.reason = Some("stored without a digest: no time was left".to_owned()),
-                }
-                complete += usize::from(record.status == Status::Complete);
-            }
+        let digest = digest_file(&path, is_late);
+        match store.put(&path, &format!("{folder}/{file}")) {
+            Ok(()) => complete += usize::from(record.status == Status::Complete),
             Err(reason) => {
                 error!("{} is captured and not stored: {reason}", record.artifact);
-                record.status = Status::Failed;
-                record.reason = Some(reason);
+                *record = ArtifactRecord {
+                    status: Status::Failed,
+                    file: None,
+                    bytes: None,
+                    sha256: None,
+                    reason: Some(reason),
+                    ..record.clone()
+                };
+                continue;
             }
+        }
+        match digest {
+            Ok(Some(digest)) => {
+                record.bytes = Some(digest.bytes);
+                record.sha256 = Some(digest.sha256);
+            }
+            Ok(None) if record.sha256.is_some() => {}
+            Ok(None) => note(record, "stored without a digest: no time was left"),
+            Err(error) => note(record, &format!("stored without a digest: {error}")),
         }
     }
     manifest.event.stored = rfc3339(SystemTime::now());
@@ -212,10 +217,31 @@ pub(super) fn store_all(evidence: &Evidence, plan: &Plan, captured: Captured) ->
     }
 }
 
-fn store(evidence: &Evidence) -> Directory {
+/// Says now what would be too late to learn at a stop: that nothing can be
+/// stored; and what an earlier life left unfinished.
+pub(super) fn look_at_store(evidence: &Evidence) {
+    let store = store(evidence);
+    if let Err(reason) = store.look() {
+        error!("evidence cannot be stored: {reason}; make the directory, owned by the main process's user");
+        return;
+    }
+    for folder in clear_unfinished(&store.spool()) {
+        warn!(path = %folder.display(), "an earlier life was cut short: what it had finished is still there");
+    }
+}
+
+pub(super) fn store(evidence: &Evidence) -> Directory {
     match &evidence.store {
         StoreUrl::Directory(root) => Directory::new(root.clone()),
     }
+}
+
+/// Adds to what the manifest says of an artifact.
+fn note(record: &mut ArtifactRecord, text: &str) {
+    record.reason = Some(match record.reason.take() {
+        Some(reason) => format!("{reason}; {text}"),
+        None => text.to_owned(),
+    });
 }
 
 fn missing(artifact: Artifact, status: Status, reason: String) -> ArtifactRecord {

@@ -17,7 +17,17 @@ pub use preflight::preflight;
 
 use crate::plan::Plan;
 use std::os::fd::OwnedFd;
-use tracing::error;
+use tracing::{error, info};
+
+/// Makes the store's directory, for the main process's user, if it is not
+/// there. Called with bookend's own rights, before they are given up; what does
+/// not work out is told by the agent's own look at the store.
+pub fn prepare(plan: &Plan) {
+    let (Some(evidence), Some(identity)) = (&plan.evidence, &plan.main.identity) else { return };
+    if let Ok(true) = event::store(evidence).make_for(identity.user, identity.group) {
+        info!(user = identity.name, "the store's directory was not there: made it");
+    }
+}
 
 /// Runs until the supervisor says so, or is gone. The role's exit code.
 pub fn run(plan: &Plan, link: OwnedFd) -> u8 {

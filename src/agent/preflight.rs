@@ -1,11 +1,13 @@
 //! The declared needs, checked as the main process's user: all of them, so
 //! that one start shows everything that is missing.
 
+use crate::config::Reachable;
 use crate::plan::{Plan, Preflight};
 use crate::probe;
 use crate::units::format_duration;
 use nix::unistd::{AccessFlags, access};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::error;
 
@@ -57,23 +59,24 @@ fn local(plan: &Plan, needs: &Preflight) -> Vec<String> {
     problems
 }
 
-/// Each address until it answers or the timeout is over.
+/// All addresses at once, each until it answers or the timeout is over.
 async fn remote(needs: &Preflight) -> Vec<String> {
-    let deadline = Instant::now() + needs.timeout;
-    let mut problems = Vec::new();
-    for need in &needs.reachable {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Err(reason) = probe::connect(&need.host, need.port, left.min(ATTEMPT)).await else {
-                break;
-            };
-            if Instant::now() + PAUSE >= deadline {
-                let waited = format_duration(needs.timeout);
-                problems.push(format!("{need} was not reachable within {waited}: {reason}"));
-                break;
-            }
-            sleep(PAUSE).await;
-        }
+    let timeout = needs.timeout;
+    let mut waiting = JoinSet::new();
+    for need in needs.reachable.clone() {
+        waiting.spawn(wait_for(need, timeout));
     }
-    problems
+    waiting.join_all().await.into_iter().flatten().collect()
+}
+
+async fn wait_for(need: Reachable, timeout: Duration) -> Option<String> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let reason = probe::connect(&need.host, need.port, left.min(ATTEMPT)).await.err()?;
+        if Instant::now() + PAUSE >= deadline {
+            return Some(format!("{need} was not reachable within {}: {reason}", format_duration(timeout)));
+        }
+        sleep(PAUSE).await;
+    }
 }

@@ -29,6 +29,7 @@ struct Agent<'a> {
     main: Option<Pid>,
     session: Option<Session>,
     warming: Option<Pending<'a, Option<Session>>>,
+    watching: Option<Pending<'a, ()>>,
     capturing: Option<Pending<'a, Option<Captured>>>,
     main_ended: bool,
 }
@@ -45,6 +46,7 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd) -> u8 {
             return crate::exit::KERNEL;
         }
     };
+    event::look_at_store(evidence);
     say(&link, Deed::Ready);
     let mut agent = Agent {
         plan,
@@ -52,6 +54,7 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd) -> u8 {
         main: None,
         session: None,
         warming: None,
+        watching: None,
         capturing: None,
         main_ended: false,
     };
@@ -63,11 +66,19 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd) -> u8 {
             },
             session = pending(&mut agent.warming) => {
                 agent.warming = None;
+                agent.watching = session.as_ref().map(|session| -> Pending<'_, ()> {
+                    Box::pin(warm::until_gone(session.target.clone()))
+                });
                 agent.session = session;
+            }
+            () = pending(&mut agent.watching) => {
+                agent.watching = None;
+                agent.session = None;
+                agent.warming = agent.main.map(|main| -> Pending<'_, _> { Box::pin(warm::attach(main)) });
             }
             captured = pending(&mut agent.capturing) => {
                 agent.capturing = None;
-                say(&link, Deed::Captured);
+                say(&link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
                 if let Some(captured) = captured {
                     event::store_all(agent.evidence, agent.plan, captured);
                 }
@@ -89,6 +100,7 @@ impl Agent<'_> {
             Fact::StopRequested { signal, begun, evidence_until, deadline } => {
                 // Attaching goes on as part of the event, within its time.
                 self.warming = None;
+                self.watching = None;
                 let budget = begun.until(evidence_until);
                 let stop = evidence::Stop {
                     signal: signal.to_string(),
@@ -107,6 +119,7 @@ impl Agent<'_> {
             Fact::MainEnded { status, asked } => {
                 self.main_ended = true;
                 self.warming = None;
+                self.watching = None;
                 self.main_has_ended(status, asked);
                 if self.capturing.is_none() {
                     say(link, Deed::Stored);

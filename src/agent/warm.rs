@@ -4,7 +4,7 @@
 //! was attached to once answers everything (facts: 1.4). So the agent does not
 //! wait for trouble.
 
-use crate::jvm::{self, Session};
+use crate::jvm::{self, Failure, Session, Target};
 use crate::sys::process::Pid;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -19,39 +19,55 @@ const SLOWEST_LOOK: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_mins(5);
 /// For one attach.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long a JVM may take from its first sight until it can be attached to.
+const START: Duration = Duration::from_secs(15);
+/// How often the JVM is looked at once it was attached to.
+const WATCH: Duration = Duration::from_secs(5);
 
 /// Looks for the JVM below `main` and attaches to it; `None` if there is none,
-/// or it cannot be attached to, which is logged once.
+/// which is logged. One that cannot be attached to is told once, and another
+/// one is looked for: start scripts run short JVMs (`java -version`) first.
 pub(super) async fn attach(main: Pid) -> Option<Session> {
     let begun = Instant::now();
     let mut pause = FIRST_LOOK;
-    loop {
-        let mut said = None;
+    // The JVM that was seen last, since when, and whether it was given up.
+    let mut seen: Option<(Target, Instant, bool)> = None;
+    while begun.elapsed() < PATIENCE {
         if let Some(target) = jvm::find(main) {
-            match Session::open(target, Instant::now() + ATTEMPT).await {
-                Ok(session) => {
-                    let pid = session.target.pid.number();
-                    info!(pid, version = session.version.full, "attached to the JVM");
-                    return Some(session);
+            let known = seen.take().filter(|(known, ..)| *known == target);
+            let (_, since, given_up) = known.unwrap_or_else(|| (target.clone(), Instant::now(), false));
+            let mut now_given_up = given_up;
+            if !given_up {
+                match Session::open(target.clone(), Instant::now() + ATTEMPT).await {
+                    Ok(session) => {
+                        let pid = session.target.pid.number();
+                        info!(pid, version = session.version.full, "attached to the JVM");
+                        return Some(session);
+                    }
+                    // It was a short one, or is still starting.
+                    Err(Failure::Gone { .. } | Failure::Broken { .. }) => {}
+                    Err(Failure::WouldKill | Failure::NoAnswer | Failure::NoSocket { .. })
+                        if since.elapsed() < START => {}
+                    Err(error) => {
+                        warn!("cannot attach to the JVM: {error}; evidence will be poorer");
+                        now_given_up = true;
+                    }
                 }
-                // It has not yet set its handler, or is not yet ready to listen.
-                Err(jvm::Failure::WouldKill) if begun.elapsed() < ATTEMPT => {}
-                Err(jvm::Failure::NoAnswer | jvm::Failure::NoSocket { .. })
-                    if begun.elapsed() < ATTEMPT * 3 => {}
-                Err(error) => said = Some(error),
             }
-        }
-        if let Some(error) = said {
-            warn!("cannot attach to the JVM: {error}; evidence will be poorer");
-            return None;
-        }
-        if begun.elapsed() > PATIENCE {
-            info!(
-                "no JVM found under the main process: thread and heap dumps are tried again when asked for"
-            );
-            return None;
+            seen = Some((target, since, now_given_up));
         }
         sleep(pause).await;
         pause = (pause * 2).min(SLOWEST_LOOK);
+    }
+    if seen.is_none() {
+        info!("no JVM found under the main process: thread and heap dumps are tried again when asked for");
+    }
+    None
+}
+
+/// Returns once the JVM is gone: what follows it is attached to anew.
+pub(super) async fn until_gone(target: Target) {
+    while target.is_there() {
+        sleep(WATCH).await;
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "LEVEL", value_parser = level)]
     pub(super) log_level: Option<Level>,
     /// The main process; wins over `main.command`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
 }
 

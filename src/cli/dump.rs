@@ -6,7 +6,6 @@ use crate::agent::{capture_heap, capture_threads};
 use crate::evidence::{Bundle, Status};
 use crate::units::{ByteSize, format_duration};
 use std::io::Write;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, interval};
@@ -22,7 +21,6 @@ pub(super) fn dump(arguments: &Dump) -> u8 {
 async fn take(arguments: &Dump, begun: &client::Begun) -> Result<(), String> {
     let deadline = Instant::now() + arguments.timeout;
     let target = client::target(arguments.pid)?;
-    let owner = (target.user, target.group);
     let session = client::session(target, deadline).await?;
     if arguments.to == Path::new("-") {
         return match arguments.artifact {
@@ -32,15 +30,10 @@ async fn take(arguments: &Dump, begun: &client::Begun) -> Result<(), String> {
             DumpArtifact::Threads => print_threads(&session, deadline).await,
         };
     }
-    // The JVM writes its heap dump itself, as its own user: into a folder of its own.
+    // The JVM writes its heap dump itself: into a folder that can be lent to its user.
     let bundle = Bundle::create(&arguments.to, ".bookend-dump")?;
     if let Ok(mut paths) = begun.lock() {
         paths.push(bundle.folder().to_owned());
-    }
-    if nix::unistd::geteuid().is_root() {
-        chown(bundle.folder(), Some(owner.0), Some(owner.1)).map_err(|error| {
-            format!("cannot give {} to the JVM's user: {error}", bundle.folder().display())
-        })?;
     }
     let (name, work): (_, std::pin::Pin<Box<dyn Future<Output = _>>>) = match arguments.artifact {
         DumpArtifact::Threads => {

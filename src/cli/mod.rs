@@ -35,7 +35,7 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
     }
     // A client verb is an ordinary program: Ctrl-C ends it, a closed pipe too.
     inherited.restore();
-    match parsed.verb {
+    let code = match parsed.verb {
         Verb::Run(_) => exit::INTERNAL,
         Verb::Check(check) => check::check(environment, &check),
         #[cfg(feature = "agent")]
@@ -44,7 +44,9 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
         Verb::Jcmd(jcmd) => jcmd::jcmd(&jcmd),
         #[cfg(feature = "agent")]
         Verb::Healthcheck(healthcheck) => healthcheck::healthcheck(&healthcheck),
-    }
+    };
+    output::flush();
+    code
 }
 
 /// Help and version are answers; everything else is a wrong command line.

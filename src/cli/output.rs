@@ -9,6 +9,11 @@ pub(super) fn say(text: &str) {
     drop(std::io::stdout().flush());
 }
 
+/// What is still in the buffer: without Rust's own start there is no end that would.
+pub(super) fn flush() {
+    drop(std::io::stdout().flush());
+}
+
 /// To standard error.
 pub(super) fn complain(text: &str) {
     drop(std::io::stderr().write_all(text.as_bytes()));

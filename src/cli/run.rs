@@ -45,12 +45,17 @@ pub(super) fn refusal(diagnostics: &Diagnostics) -> String {
 }
 
 #[cfg(feature = "agent")]
-const ROLES: Roles = Roles { preflight: crate::agent::preflight, agent: crate::agent::run };
+const ROLES: Roles = Roles {
+    preflight: crate::agent::preflight,
+    prepare_agent: crate::agent::prepare,
+    agent: crate::agent::run,
+};
 
 /// Without the agent there is nothing to fork for; the plan has refused
 /// whatever would need it.
 #[cfg(not(feature = "agent"))]
-const ROLES: Roles = Roles { preflight: |_: &Plan| exit::INTERNAL, agent: |_, _| exit::INTERNAL };
+const ROLES: Roles =
+    Roles { preflight: |_: &Plan| exit::INTERNAL, prepare_agent: |_| {}, agent: |_, _| exit::INTERNAL };
 
 #[cfg(feature = "agent")]
 const _: fn(&Plan) -> u8 = ROLES.preflight;

@@ -38,7 +38,11 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
             Err(error) => refuse_file(&path, &error, &mut diagnostics),
         }
     }
-    for (name, value) in &inputs.environment {
+    // In the order of the keys, not of the environment, which has none: ECS
+    // hands it over as it lies in a map. `HOOK__0` comes before `HOOK__1`.
+    let mut variables: Vec<&(OsString, OsString)> = inputs.environment.iter().collect();
+    variables.sort_by_cached_key(|(name, _)| order(&name.to_string_lossy()));
+    for (name, value) in variables {
         written |= apply_variable(&mut root, name, value, &mut diagnostics);
     }
     for text in &inputs.overrides {
@@ -48,6 +52,19 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
     let mut context = Context { diagnostics, journal: Vec::new() };
     let config = Config::read(Reader::root(&root), written, &mut context);
     (config, context.journal, context.diagnostics)
+}
+
+/// Key by key, numbers as numbers, a table before what is in it.
+fn order(name: &str) -> Vec<(u64, String)> {
+    name.split("__").map(|key| (key.parse().unwrap_or(u64::MAX), key.to_owned())).collect()
+}
+
+/// What a value may be shown as in an error: not at all where secrets are.
+fn shown<'v>(path: &str, value: &'v str) -> &'v str {
+    let path = path.to_ascii_uppercase();
+    let is_environment = path.split(['.', '_']).any(|key| key == "ENV");
+    let words = ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "AUTH"];
+    if is_environment || words.iter().any(|word| path.contains(word)) { "…" } else { value }
 }
 
 fn refuse_file(path: &Path, error: &std::io::Error, diagnostics: &mut Diagnostics) {
@@ -93,7 +110,7 @@ fn apply_variable(
         return false;
     };
     let text = value.to_string_lossy();
-    let line = format!("{name}={text}");
+    let line = format!("{name}={}", shown(path, &text));
     let source = diagnostics.add_source(format!("environment variable {name}"), line.clone());
     let place = Place::Written { source, span: name.len() + 1..line.len() };
     if value.to_str().is_none() {
@@ -106,13 +123,18 @@ fn apply_variable(
     for key in keys.iter_mut().take(own) {
         key.make_ascii_lowercase();
     }
+    if own < keys.len() {
+        // The variable's own name may hold `__`.
+        let name = keys.split_off(own).join("__");
+        keys.push(name);
+    }
     set(root, &keys, &text, &place, diagnostics);
     true
 }
 
 fn apply_override(root: &mut Table, text: &str, diagnostics: &mut Diagnostics) {
-    let source = diagnostics.add_source(format!("flag --set {text}"), text.to_owned());
     let Some((path, value)) = text.split_once('=') else {
+        let source = diagnostics.add_source(format!("flag --set {text}"), text.to_owned());
         let place = Place::Written { source, span: 0..text.len() };
         diagnostics.push(
             Diagnostic::error("cannot read --set", &place, "there is no `=`")
@@ -120,7 +142,9 @@ fn apply_override(root: &mut Table, text: &str, diagnostics: &mut Diagnostics) {
         );
         return;
     };
-    let place = Place::Written { source, span: path.len() + 1..text.len() };
+    let line = format!("{path}={}", shown(path, value));
+    let source = diagnostics.add_source(format!("flag --set {path}"), line.clone());
+    let place = Place::Written { source, span: path.len() + 1..line.len() };
     let keys: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
     set(root, &keys, value, &place, diagnostics);
 }

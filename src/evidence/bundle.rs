@@ -1,8 +1,9 @@
 //! One event's folder while it is made: in the spool, private, unfinished.
 
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Dumps hold passwords: nobody else reads them.
@@ -14,6 +15,8 @@ pub const PRIVATE_FOLDER: u32 = 0o700;
 #[derive(Debug)]
 pub struct Bundle {
     folder: PathBuf,
+    /// Held as long as we live: tells others that the folder is in use.
+    lock: Option<Flock<File>>,
 }
 
 impl Bundle {
@@ -34,7 +37,10 @@ impl Bundle {
             let name = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
             let folder = spool.join(name);
             match DirBuilder::new().mode(PRIVATE_FOLDER).create(&folder) {
-                Ok(()) => return Ok(Self { folder }),
+                Ok(()) => {
+                    let lock = lock(&folder);
+                    return Ok(Self { folder, lock });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(refused(&folder, error)),
             }
@@ -66,14 +72,45 @@ impl Bundle {
         Ok((path, file))
     }
 
+    /// Lets the JVM's user write here: a JVM writes its heap dump itself. For
+    /// root, whose JVM is often somebody else.
+    ///
+    /// # Errors
+    /// As changing the owner does.
+    pub fn lend(&self, user: u32, group: u32) -> io::Result<()> {
+        self.own(user, group)
+    }
+
+    /// Takes the folder back, before anything in it is trusted.
+    ///
+    /// # Errors
+    /// As changing the owner does.
+    pub fn take_back(&self) -> io::Result<()> {
+        self.own(nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+    }
+
+    /// By descriptor: the name may be somebody else's by now.
+    fn own(&self, user: u32, group: u32) -> io::Result<()> {
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let folder = OpenOptions::new().read(true).custom_flags(flags).open(&self.folder)?;
+        fchown(&folder, Some(user), Some(group))
+    }
+
     /// Gives the unfinished `name` its final name, `as_name`, readable for its owner only.
     ///
     /// # Errors
-    /// As renaming it does.
+    /// As renaming it does, or that it is not a plain file.
     pub fn finish(&self, name: &str, as_name: &str) -> io::Result<PathBuf> {
         let unfinished = self.unfinished(name);
         let path = self.folder.join(as_name);
-        fs::set_permissions(&unfinished, fs::Permissions::from_mode(PRIVATE_FILE))?;
+        // A JVM wrote it, as its own user: no link of its making is followed.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&unfinished)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Err(io::Error::other("it is not a plain file"));
+        }
+        file.set_permissions(fs::Permissions::from_mode(PRIVATE_FILE))?;
         fs::rename(&unfinished, &path)?;
         Ok(path)
     }
@@ -99,5 +136,66 @@ impl Bundle {
     /// Removes the folder once it is empty.
     pub fn remove(self) {
         drop(fs::remove_dir(&self.folder));
+        drop(self.lock);
+    }
+}
+
+/// `flock(2)` on a bundle's folder; `None` if somebody alive has it.
+fn lock(folder: &Path) -> Option<Flock<File>> {
+    let folder =
+        OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(folder).ok()?;
+    Flock::lock(folder, FlockArg::LockExclusiveNonblock).ok()
+}
+
+/// Clears what lives that were cut short have left in `spool`: half files are
+/// removed, whole ones stay. The folders in which something stayed.
+pub fn clear_unfinished(spool: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(spool) else { return Vec::new() };
+    let mut kept = Vec::new();
+    for folder in entries.flatten().map(|entry| entry.path()) {
+        // Another bookend's, on the same volume.
+        let Some(_lock) = lock(&folder) else { continue };
+        for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if file.file_name().to_string_lossy().starts_with('.') {
+                drop(fs::remove_file(file.path()));
+            }
+        }
+        if fs::remove_dir(&folder).is_err() {
+            kept.push(folder);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_life_left_is_cleared_and_what_a_live_one_has_is_not() {
+        let spool = std::env::temp_dir().join(format!("bookend-spool-{}", std::process::id()));
+        let alive = Bundle::create(&spool, "alive").expect("made");
+        let half = alive.open("half").expect("made").0;
+        for name in ["dead", "dead-but-whole"] {
+            let dead = Bundle::create(&spool, name).expect("made");
+            drop(dead.open("half").expect("made"));
+            if name == "dead-but-whole" {
+                drop(dead.open("whole").expect("made"));
+                dead.finish("whole", "whole").expect("finished");
+            }
+        }
+        assert_eq!(clear_unfinished(&spool), [spool.join("dead-but-whole")]);
+        assert!(half.exists() && !spool.join("dead").exists());
+        assert!(!spool.join("dead-but-whole/.half.unfinished").exists());
+        fs::remove_dir_all(&spool).expect("removed");
+    }
+
+    #[test]
+    fn a_link_is_not_finished() {
+        let spool = std::env::temp_dir().join(format!("bookend-link-{}", std::process::id()));
+        let bundle = Bundle::create(&spool, "x").expect("made");
+        std::os::unix::fs::symlink("/etc/passwd", bundle.unfinished("heap")).expect("made");
+        assert!(bundle.finish("heap", "heap").is_err());
+        fs::remove_dir_all(&spool).expect("removed");
     }
 }

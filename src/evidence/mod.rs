@@ -8,6 +8,6 @@ mod bundle;
 mod digest;
 mod manifest;
 
-pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER};
+pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER, clear_unfinished};
 pub use digest::{Digest, Hasher, digest_file};
 pub use manifest::{ArtifactRecord, Event, Jvm, Manifest, Service, Status, Stop, Tool};

@@ -10,6 +10,15 @@ pub fn memory_limit() -> Option<u64> {
         .or_else(|| limit_from(Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes")))
 }
 
+/// What the container may still use of its limit, in bytes; `None` where there
+/// is no limit.
+pub fn available_memory() -> Option<u64> {
+    let used = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let used = used("/sys/fs/cgroup/memory.current")
+        .or_else(|| used("/sys/fs/cgroup/memory/memory.usage_in_bytes"))?;
+    Some(memory_limit()?.saturating_sub(used))
+}
+
 fn limit_from(path: &Path) -> Option<u64> {
     parse_limit(&std::fs::read_to_string(path).ok()?)
 }

@@ -18,6 +18,8 @@ pub struct Process {
     pub inner_pid: i32,
     /// `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`, ...
     pub state: char,
+    /// Resident memory in bytes; none for a zombie.
+    pub resident: Option<u64>,
     caught: u64,
     ignored: u64,
 }
@@ -45,9 +47,13 @@ impl Process {
             group: second("Gid")?,
             // Kernels before 4.1 lack it, and know of no other namespace here.
             inner_pid: inner.unwrap_or(pid.number()),
+            resident: field("VmRSS")
+                .and_then(|size| size.strip_suffix(" kB")?.trim().parse::<u64>().ok())
+                .map(|kilobytes| kilobytes << 10),
             state: field("State")?.chars().next()?,
-            caught: mask("SigCgt")?,
-            ignored: mask("SigIgn")?,
+            // gVisor has neither: then nothing is taken to be caught.
+            caught: mask("SigCgt").unwrap_or(0),
+            ignored: mask("SigIgn").unwrap_or(0),
         })
     }
 
@@ -91,6 +97,13 @@ pub fn descendants(root: Pid, processes: &[Process]) -> Vec<Pid> {
         }
     }
     found
+}
+
+/// When it was started, in clock ticks since boot: with the pid, its identity
+/// (`proc(5)`, `/proc/PID/stat` field 22, counted behind the name in brackets).
+pub fn start_time(pid: Pid) -> Option<u64> {
+    let text = std::fs::read_to_string(path(pid, "stat")).ok()?;
+    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Its command line, one string an argument.
@@ -142,6 +155,7 @@ mod tests {
         let own = Pid::from_number(i32::try_from(std::process::id()).expect("fits")).expect("positive");
         let all = list();
         assert!(all.iter().any(|process| process.pid == own));
+        assert!(start_time(own).is_some_and(|ticks| ticks > 0));
         assert_eq!(descendants(own, &all).first(), Some(&own));
     }
 }

@@ -118,7 +118,8 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
         return Err(Failure::Disabled);
     }
     // Looked at anew each time: by default SIGQUIT kills (facts: 1.5).
-    let process = Process::read(target.pid).ok_or(Failure::Gone { pid: target.pid })?;
+    let process = Process::read(target.pid).filter(|_| target.is_there());
+    let process = process.ok_or(Failure::Gone { pid: target.pid })?;
     if !process.catches(Signal::QUIT) {
         return Err(Failure::WouldKill);
     }
@@ -135,7 +136,7 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
         if now >= deadline {
             return Err(no_socket(target));
         }
-        if Process::read(target.pid).is_none() {
+        if !target.is_there() {
             return Err(Failure::Gone { pid: target.pid });
         }
         // A busy JVM may have lost the first one (VirtualMachineImpl.java does the same).

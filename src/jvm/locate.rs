@@ -3,6 +3,7 @@
 use super::Target;
 use crate::facts::processes::{self, Process};
 use crate::sys::process::Pid;
+use std::io::ErrorKind;
 
 /// The JVM that `root` is, or that runs below it: the one nearest to it.
 pub fn find(root: Pid) -> Option<Target> {
@@ -26,8 +27,11 @@ pub fn find_all() -> Vec<Target> {
 /// Exec, may not see another user's maps (`proc(5)`): then the name has to do.
 fn is_jvm(pid: Pid) -> bool {
     match std::fs::read(processes::path(pid, "maps")) {
-        Ok(maps) if !maps.is_empty() => maps.windows(LIBRARY.len()).any(|window| window == LIBRARY),
-        _ => std::fs::read(processes::path(pid, "comm")).is_ok_and(|name| name == b"java\n"),
+        Ok(maps) => maps.windows(LIBRARY.len()).any(|window| window == LIBRARY),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            std::fs::read(processes::path(pid, "comm")).is_ok_and(|name| name == b"java\n")
+        }
+        Err(_) => false,
     }
 }
 

@@ -16,6 +16,7 @@ pub struct Target {
     pub user: u32,
     pub group: u32,
     temporary: PathBuf,
+    started: Option<u64>,
 }
 
 impl Target {
@@ -29,7 +30,20 @@ impl Target {
             (Some(own), Some(its)) if own != its => processes::path(pid, "root/tmp"),
             _ => PathBuf::from("/tmp"),
         };
-        Some(Self { pid, inner_pid: process.inner_pid, user: process.user, group: process.group, temporary })
+        Some(Self {
+            pid,
+            inner_pid: process.inner_pid,
+            user: process.user,
+            group: process.group,
+            temporary,
+            started: processes::start_time(pid),
+        })
+    }
+
+    /// It is still that process, not another one with its pid.
+    pub fn is_there(&self) -> bool {
+        Process::read(self.pid).is_some_and(|process| process.state != 'Z')
+            && processes::start_time(self.pid) == self.started
     }
 
     /// The socket on which the JVM listens once it was attached to.

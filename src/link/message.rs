@@ -28,6 +28,8 @@ pub enum Deed {
     Ready,
     /// It needs the main process no longer: the stop may go on.
     Captured,
+    /// The same, with nothing captured; its own log says why.
+    NotCaptured,
     /// Everything about the current event is in the store.
     Stored,
 }
@@ -88,6 +90,7 @@ impl Deed {
             Self::Ready => 1,
             Self::Captured => 2,
             Self::Stored => 3,
+            Self::NotCaptured => 4,
         }]
     }
 
@@ -97,6 +100,7 @@ impl Deed {
             [1] => Some(Self::Ready),
             [2] => Some(Self::Captured),
             [3] => Some(Self::Stored),
+            [4] => Some(Self::NotCaptured),
             _ => None,
         }
     }
@@ -157,7 +161,7 @@ mod tests {
         for fact in facts {
             assert_eq!(Fact::decode(fact.encode(&mut [0; MAXIMUM_SIZE])), Some(fact));
         }
-        for deed in [Deed::Ready, Deed::Captured, Deed::Stored] {
+        for deed in [Deed::Ready, Deed::Captured, Deed::NotCaptured, Deed::Stored] {
             assert_eq!(Deed::decode(&deed.encode()), Some(deed));
         }
     }

@@ -16,7 +16,6 @@ use crate::config::{
 use crate::facts::{Facts, Platform};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that will be done, and why.
@@ -200,12 +199,5 @@ fn unique_names<'a>(
             let message = format!("two {what} are called `{}`", name.value);
             diagnostics.push(Diagnostic::error(message, &name.place, "the second").and(first, "the first"));
         }
-    }
-}
-
-/// The store's directory, for whoever has to make it.
-pub fn store_directory(store: &StoreUrl) -> PathBuf {
-    match store {
-        StoreUrl::Directory(path) => path.clone(),
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn plan(
     let usable = grace.saturating_sub(margin);
     // Post-stop hooks get what they ask for, up to a quarter of the grace.
     let asked = post_stop.iter().map(|hook| hook.timeout).fold(Duration::ZERO, Duration::saturating_add);
-    let closing = asked.min(grace / 4);
+    let closing = asked.min(usable / 4);
     let reserve = config
         .main
         .reserve

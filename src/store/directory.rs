@@ -1,9 +1,10 @@
 //! A directory as a store: `file:///var/lib/bookend`.
 
 use crate::evidence::{PRIVATE_FILE, PRIVATE_FOLDER};
+use nix::unistd::{AccessFlags, access};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// The store's root.
@@ -21,6 +22,54 @@ impl Directory {
     /// a rename and never copied.
     pub fn spool(&self) -> PathBuf {
         self.root.join(".spool")
+    }
+
+    /// Makes the root for that user if it is not there; whether it did.
+    ///
+    /// # Errors
+    /// As making it does.
+    pub fn make_for(&self, user: u32, group: u32) -> io::Result<bool> {
+        if self.root.try_exists()? {
+            return Ok(false);
+        }
+        if let Some(parent) = self.root.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        DirBuilder::new().mode(PRIVATE_FOLDER).create(&self.root)?;
+        // Not through a name that somebody may have replaced meanwhile.
+        let made = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(&self.root)?;
+        fchown(&made, Some(user), Some(group))?;
+        Ok(true)
+    }
+
+    /// Can it be written?
+    ///
+    /// # Errors
+    /// Which folder cannot be made or written, and why.
+    pub fn look(&self) -> Result<(), String> {
+        let spool = self.spool();
+        // Root's JVM may be somebody else, who has to get to the folder that it
+        // is lent; names in there tell nothing.
+        let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { PRIVATE_FOLDER };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(&spool)
+            .map_err(|error| format!("cannot make the folder {}: {error}", spool.display()))?;
+        let owner = fs::symlink_metadata(&spool).map_err(|error| refused(&spool, &error))?;
+        if !owner.is_dir() || ![0, nix::unistd::geteuid().as_raw()].contains(&owner.uid()) {
+            return Err(format!(
+                "{} is not a folder of ours (its owner is user {})",
+                spool.display(),
+                owner.uid()
+            ));
+        }
+        access(&spool, AccessFlags::W_OK)
+            .map_err(|error| format!("cannot write to {}: {}", spool.display(), error.desc()))?;
+        Ok(())
     }
 
     /// Where `key` ends up.
@@ -44,8 +93,7 @@ impl Directory {
         }
     }
 
-    /// Writes `bytes` to `key`; it appears there whole or not at all, and stays
-    /// through a power cut.
+    /// Writes `bytes` to `key`; it appears there whole or not at all.
     ///
     /// # Errors
     /// Which path, and why.
@@ -77,9 +125,12 @@ fn write_whole(to: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
     // One left over from a life that was cut short.
     drop(fs::remove_file(&unfinished));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&unfinished)?;
-    let written = fill(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&unfinished, to));
+    let written = fill(&mut file).and_then(|()| fs::rename(&unfinished, to));
     if written.is_err() {
         drop(fs::remove_file(&unfinished));
+    } else {
+        // Against a power cut, as far as there is time: it is in its place already.
+        drop(file.sync_all());
     }
     written
 }

@@ -24,6 +24,9 @@ use tracing::{debug, error, info, warn};
 pub struct Roles {
     /// Checks the declared needs; its exit code says whether all are met.
     pub preflight: fn(&Plan) -> u8,
+    /// What the agent needs made while the process still has bookend's own
+    /// rights: a store's directory.
+    pub prepare_agent: fn(&Plan),
     /// Runs until the link closes.
     pub agent: fn(&Plan, OwnedFd) -> u8,
 }
@@ -74,16 +77,20 @@ impl<'a> Effects<'a> {
             Action::Spawn(child) => return Some(self.spawn(child, outcome)),
             Action::Signal(child, signal) => self.signal(child, signal),
             Action::SignalGroup(child, signal) => {
-                if let Some(pid) = self.children.pid_of(child)
-                    && process::signal_group(pid, signal).is_err()
-                {
-                    let _gone = process::signal(pid, signal);
+                if let Some(pid) = self.children.pid_of(child) {
+                    if process::signal_group(pid, signal).is_err() {
+                        let _gone = process::signal(pid, signal);
+                    }
+                    // A stopped process takes no signal but KILL until it is continued.
+                    let _gone = process::signal_group(pid, Signal::CONT);
                 }
             }
             Action::SignalLeftovers(signal) => {
                 let agent = self.children.pid_of(Child::Agent);
-                if !leftovers::signal(self.plan.is_pid_one, agent, signal) {
-                    debug!("cannot look for leftovers: there is no /proc");
+                for signal in [signal, Signal::CONT] {
+                    if !leftovers::signal(self.plan.is_pid_one, agent, signal) {
+                        debug!("cannot look for leftovers: there is no /proc");
+                    }
                 }
                 self.look_for_ended = true;
             }
@@ -106,7 +113,7 @@ impl<'a> Effects<'a> {
             warn!(%signal, "cannot signal the {}: {}", notes::name(self.plan, child), error.desc());
         }
         // A stopped process takes no signal but KILL until it is continued.
-        if self.plan.stop.signals.contains(&signal)
+        if (self.plan.stop.signals.contains(&signal) || self.plan.main.stop_signal == Some(signal))
             && child == Child::Main
             && Process::read(pid).is_some_and(|process| process.is_stopped())
         {
@@ -277,6 +284,9 @@ impl<'a> Effects<'a> {
         let own = nix::unistd::Pid::from_raw(0);
         let _lost_race = nix::unistd::setpgid(own, own);
         descriptors::close_from(3, &[link.as_raw_fd()]);
+        if child == Child::Agent {
+            (self.roles.prepare_agent)(self.plan);
+        }
         if let Some(identity) = &self.plan.main.identity
             && let Err(error) = spawn::take_credentials(&credentials(identity))
         {
@@ -287,8 +297,8 @@ impl<'a> Effects<'a> {
             );
             return crate::exit::KERNEL;
         }
-        // A changed user makes /proc/self root's; this gives it back.
-        let _old_kernel = nix::sys::prctl::set_dumpable(true);
+        // The changed user has made this process unreadable for its new owner,
+        // and so it stays: it carries what hooks were given.
         if child == Child::Agent {
             signals::ignore_in_agent();
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-agent");
@@ -302,8 +312,19 @@ impl<'a> Effects<'a> {
         }
     }
 
+    /// A hook that had the terminal's foreground died of a key (Ctrl-C, Ctrl-\\):
+    /// whoever pressed it meant all of us.
+    pub(super) fn was_interrupted(&self, child: Child, status: Status) -> Option<Event> {
+        let by_key = [Signal::INT, Signal::QUIT].map(crate::exit::of_signal).contains(&status.code());
+        (self.foreground && by_key && matches!(child, Child::Hook(_)))
+            .then_some(Event::Signal { signal: Signal::INT, from_terminal: true })
+    }
+
     /// A child of ours is gone; takes in what it leaves.
     pub(super) fn ended(&mut self, child: Child, status: Status) {
+        if self.foreground && matches!(child, Child::Hook(_) | Child::Main | Child::PostStop(_)) {
+            terminal::take_foreground();
+        }
         match child {
             Child::Agent => self.link = None,
             Child::Hook(index) => {

@@ -66,6 +66,7 @@ pub(super) fn note(plan: &Plan, note: Note) {
             );
         }
         Note::EvidenceEnds(EvidenceEnd::AgentLost) => warn!("no evidence: the agent is not there"),
+        Note::EvidenceEnds(EvidenceEnd::Nothing) => warn!("no evidence"),
         Note::EvidenceEnds(EvidenceEnd::Skipped) => warn!("evidence skipped: asked to hurry"),
         Note::HookRetries { child, attempt, wait } => {
             info!(attempt, wait = format_duration(wait), "{} is tried again", name(child));

@@ -15,6 +15,9 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use tracing::{debug, error, warn};
 
+/// So many signals are taken in before children and deadlines get their turn.
+const SIGNALS_AT_ONCE: usize = 64;
+
 /// Runs the container's life to its end; the code is what it ends with.
 pub fn run(plan: &Plan, inherited: &Inherited, roles: Roles) -> u8 {
     let signals = match SignalDescriptor::open() {
@@ -61,7 +64,8 @@ impl Supervisor<'_> {
     fn gather(&mut self, signals: &SignalDescriptor) {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         let mut children_ended = std::mem::take(&mut self.effects.look_for_ended);
-        while let Some(received) = signals.read() {
+        // Bounded: whoever floods us must not keep us from deadlines and children.
+        for received in std::iter::from_fn(|| signals.read()).take(SIGNALS_AT_ONCE) {
             match received.signal {
                 Signal::CHLD => children_ended = true,
                 // Our own write to a closed pipe, not a message to the service.
@@ -89,6 +93,9 @@ impl Supervisor<'_> {
                         let took = running.since.until(clock::now());
                         notes::ended(self.effects.plan, running.child, status, took);
                         self.effects.ended(running.child, status);
+                        if let Some(event) = self.effects.was_interrupted(running.child, status) {
+                            self.take_in(event);
+                        }
                         self.take_in(Event::Exited(running.child, status));
                     }
                 },

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 
 /// Opens `/dev/null` on each of 0–2 that is closed.
 ///
@@ -47,20 +47,48 @@ pub fn standard_input() -> BorrowedFd<'static> {
 /// Writes at most one page to `target`, without ever waiting for its reader.
 ///
 /// `O_NONBLOCK` is no way: it would belong to the service's standard error too.
-/// A pipe that polls writable takes `PIPE_BUF` (4096) bytes without blocking
-/// (`pipe(7)`).
+/// `RWF_NOWAIT` belongs to this one write (`pwritev2(2)`; pipes since Linux
+/// 6.4). Where it is not known: a pipe that polls writable takes `PIPE_BUF`
+/// (4096) bytes at once (`pipe(7)`), unless somebody else fills it meanwhile.
 ///
 /// # Errors
 /// `EAGAIN` if the reader is behind, or the error of `write(2)`.
 pub fn write_without_waiting(target: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    let page = bytes.get(..4096).unwrap_or(bytes);
+    let is_file =
+        nix::sys::stat::fstat(target).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
+    if is_file {
+        return nix::unistd::write(target, page);
+    }
+    match write_now(target, page) {
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::ESPIPE) => {}
+        result => return result,
+    }
     let mut polled = [PollFd::new(target, PollFlags::POLLOUT)];
     poll(&mut polled, PollTimeout::ZERO)?;
     let ready = polled[0].revents().unwrap_or(PollFlags::empty());
     if !ready.intersects(PollFlags::POLLOUT | PollFlags::POLLERR) {
         return Err(Errno::EAGAIN);
     }
-    let page = bytes.get(..4096).unwrap_or(bytes);
     nix::unistd::write(target, page)
+}
+
+fn write_now(target: BorrowedFd<'_>, page: &[u8]) -> Result<usize, Errno> {
+    let piece = libc::iovec { iov_base: page.as_ptr().cast_mut().cast(), iov_len: page.len() };
+    let (position, high) = (-1_i64, 0_i64);
+    // SAFETY: one piece of memory that is only read; -1 means the current position.
+    let count = unsafe {
+        libc::syscall(
+            libc::SYS_pwritev2,
+            target.as_raw_fd(),
+            &raw const piece,
+            1,
+            position,
+            high,
+            libc::RWF_NOWAIT,
+        )
+    };
+    usize::try_from(Errno::result(count)?).map_err(|_| Errno::EIO)
 }
 
 /// Marks `descriptor` to be closed when a child execs.

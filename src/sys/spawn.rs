@@ -7,7 +7,7 @@
 //! async-signal-safe calls are made.
 
 use super::process::Pid;
-use super::signals::Inherited;
+use super::signals::{self, Inherited};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,8 +16,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 /// How long a child may take from fork to exec before we go on without knowing
-/// (a file system that hangs). Milliseconds; a healthy machine needs less than one.
-const EXEC_PATIENCE: u16 = 10_000;
+/// (a file system that hangs): we are deaf meanwhile. Milliseconds; a healthy
+/// machine needs less than one.
+const EXEC_PATIENCE: u16 = 1_000;
 
 /// Who the child is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +204,8 @@ impl Prepared<'_> {
             Ok(()) => self.execute(),
             Err(failure) => failure,
         };
+        // Nobody may be listening any more: the exit code shall tell, not SIGPIPE.
+        let _inherited = signals::block_all();
         let [a, b, c, d] = failure.stage.number().to_ne_bytes();
         let [e, f, g, h] = (failure.error as i32).to_ne_bytes();
         let message = [a, b, c, d, e, f, g, h];

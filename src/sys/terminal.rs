@@ -9,6 +9,14 @@ pub fn has_foreground() -> bool {
     tcgetpgrp(standard_input()).is_ok_and(|group: Pid| group == getpgrp())
 }
 
+/// Takes the terminal's foreground back from a child that ended, so that keys
+/// reach us again. SIGTTOU is blocked in the supervisor, so it cannot stop us.
+pub fn take_foreground() {
+    let own = getpgrp();
+    // A terminal that is gone needs nobody in its foreground.
+    let _gone = nix::unistd::tcsetpgrp(standard_input(), own);
+}
+
 /// Standard error is a terminal, so a person reads it.
 pub fn is_on_standard_error() -> bool {
     nix::unistd::isatty(super::descriptors::standard_error()).unwrap_or(false)

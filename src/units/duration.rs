@@ -42,8 +42,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         total = total.checked_add(part).ok_or_else(|| format!("`{text}` is too long"))?;
         rest = next.trim_start();
     }
+    if total > LONGEST {
+        return Err(format!("`{text}` is longer than a year"));
+    }
     Ok(total)
 }
+
+/// More is a slip of the keyboard, and would not fit into arithmetic.
+const LONGEST: Duration = Duration::from_hours(366 * 24);
 
 /// Prints a duration the way [`parse_duration`] reads it, to three digits at most.
 pub fn format_duration(span: Duration) -> String {
@@ -95,6 +101,7 @@ mod tests {
             ("5parsecs", "not a unit"),
             ("1.2.3s", "not a number"),
             ("99999999999999999999d", "too long"),
+            ("400d", "longer than a year"),
             ("-1s", "does not begin with a number"),
         ] {
             let error = parse_duration(text).expect_err(text);

@@ -127,6 +127,9 @@ fn one_error_each(setup: &Setup) -> Outcome {
         assert_eq!(code, 240, "{name}\n{output}");
         assert!(output.contains(part), "{part} for {name}\n{output}");
     }
+    // A misspelled section does not print the password that stands in it.
+    let (code, output) = check(setup, "", &[("BOOKEND_MAIN__ENB__DB_PASSWORD", "s3cret")], &[]);
+    assert!(code == 240 && output.contains("did you mean `env`?") && !output.contains("s3cret"), "{output}");
     let (code, output) = check(setup, "", &[], &["--set", "stop.grace"]);
     assert!(code == 240 && output.contains("there is no `=`"), "{output}");
     Ok(())
@@ -142,6 +145,12 @@ fn layers(setup: &Setup) -> Outcome {
         ("BOOKEND_HOOK__0__RETRIES", "3"),
         ("BOOKEND_HOOK__1__NAME", "second"),
         ("BOOKEND_HOOK__1__COMMAND", "[\"/bin/true\"]"),
+        // A later element before an earlier one: the environment has no order.
+        ("BOOKEND_HOOK__3__NAME", "fourth"),
+        ("BOOKEND_HOOK__3__COMMAND", "[\"/bin/true\"]"),
+        ("BOOKEND_HOOK__2__NAME", "third"),
+        ("BOOKEND_HOOK__2__COMMAND", "[\"/bin/true\"]"),
+        ("BOOKEND_MAIN__ENV__DOUBLE__UNDERSCORE", "kept"),
         ("BOOKEND_SOMETHING", "not ours: no double underscore"),
     ];
     let (code, output) = check(setup, text, &environment, &["--set", "stop.margin=4s"]);
@@ -152,10 +161,11 @@ fn layers(setup: &Setup) -> Outcome {
     };
     assert_eq!(line("service.name"), "service.name = \"orders\" # bookend.toml:2:8");
     assert_eq!(line("stop.grace"), "stop.grace = \"45s\" # environment variable BOOKEND_STOP__GRACE");
-    assert_eq!(line("stop.margin"), "stop.margin = \"4s\" # flag --set stop.margin=4s");
+    assert_eq!(line("stop.margin"), "stop.margin = \"4s\" # flag --set stop.margin");
     assert_eq!(line("hook.0.retries"), "hook.0.retries = 3 # environment variable BOOKEND_HOOK__0__RETRIES");
     assert_eq!(line("hook.1.name"), "hook.1.name = \"second\" # environment variable BOOKEND_HOOK__1__NAME");
     // Values of variables are where passwords are: names only.
+    assert!(line("main.env").contains("DOUBLE__UNDERSCORE = …"), "{output}");
     assert!(line("main.env").contains("Mixed_Case = …") && !output.contains("kept"), "{output}");
     Ok(())
 }

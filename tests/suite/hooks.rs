@@ -21,6 +21,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("hooks::f14_reachable", root, reachable),
         setup.trial("hooks::stop_exactly_at_a_hooks_end", root, stop_at_the_end),
         setup.trial("hooks::retries", root, retries),
+        setup.trial("hooks::a_key_on_the_terminal_stops_everything", root, terminal_key),
         setup.trial("hooks::exports_reach_what_follows", root, exports),
         setup.trial("hooks::conditions", root, conditions),
         setup.trial("hooks::preflight_names_everything_that_is_missing", root, preflight),
@@ -237,5 +238,40 @@ fn preflight(setup: &Setup) -> Outcome {
         ended.says(missing);
     }
     ended.never_says("/etc/passwd cannot").never_says("PATH is not set").never_says("/tmp cannot");
+    Ok(())
+}
+
+/// Ctrl-C reaches the hook, which has the terminal; it is neither retried nor
+/// is the main process started.
+fn terminal_key(setup: &Setup) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let path = scenario.folder().join("bookend.toml");
+    let config = hook("slow", "echo HOOK RUNS; exec sleep 600", "retries = 3\non_failure = \"continue\"");
+    std::fs::write(&path, config).map_err(|error| error.to_string())?;
+    // A pseudo-terminal whose other end is a program that presses the key.
+    let script = "import os, pty, sys\n\
+        pid, master = pty.fork()\n\
+        if pid == 0: os.execvp(sys.argv[1], sys.argv[1:])\n\
+        text = b''\n\
+        pressed = False\n\
+        while True:\n\
+        \x20   try: data = os.read(master, 4096)\n\
+        \x20   except OSError: break\n\
+        \x20   if not data: break\n\
+        \x20   text += data\n\
+        \x20   if b'HOOK RUNS' in text and not pressed: pressed = True; os.write(master, b'\\x03')\n\
+        sys.stdout.buffer.write(text)\n\
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
+    let output = std::process::Command::new("python3")
+        .args(["-c", script, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(&setup.binary)
+        .args(["run", "--config"])
+        .arg(&path)
+        .args(["--", "sh", "-c", MAIN])
+        .output()
+        .map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(!text.contains("MAIN STARTED") && !text.contains("tried again"), "{text}");
     Ok(())
 }

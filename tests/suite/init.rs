@@ -204,6 +204,14 @@ fn option_stop(setup: &Setup) -> Outcome {
         .output()
         .map_err(|error| error.to_string())?;
     assert_eq!(output.status.code(), Some(5));
+    // A misspelled option is an error, not the command.
+    let output = std::process::Command::new(&setup.binary)
+        .args(["run", "--log-levle", "debug", "--", "echo", "MAIN STARTED"])
+        .env("BOOKEND_CONFIG", "")
+        .output()
+        .map_err(|error| error.to_string())?;
+    assert_eq!(output.status.code(), Some(240));
+    assert!(output.stdout.is_empty());
     Ok(())
 }
 

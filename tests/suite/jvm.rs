@@ -2,7 +2,7 @@
 
 use crate::bundle;
 use crate::hprof;
-use crate::scenario::{Running, Scenario};
+use crate::scenario::{Running, Scenario, poll};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 use std::io::{Read, Write};
@@ -27,6 +27,8 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         add("exit_by_itself_is_an_event", exit);
         add("through_a_start_script", start_script);
         add("healthy_exit_is_no_event", healthy_exit);
+        add("a_short_jvm_comes_first", short_jvm);
+        add("root_main_whose_jvm_is_somebody_else", other_user);
     }
     trials
 }
@@ -146,7 +148,12 @@ fn healthy_exit(setup: &Setup, version: u32) -> Result<(), String> {
     request(port, "/exit?code=0");
     let ended = running.wait();
     ended.exits(0).never_says("evidence");
-    assert!(!store(&ended.folder).exists(), "nothing is written where nothing happened");
+    let event =
+        std::fs::read_dir(store(&ended.folder).join(".spool")).is_ok_and(|mut files| files.next().is_some());
+    assert!(
+        !event && !store(&ended.folder).join("sick").exists(),
+        "nothing is written where nothing happened"
+    );
     Ok(())
 }
 
@@ -160,6 +167,51 @@ fn start_script(setup: &Setup, version: u32) -> Result<(), String> {
     let running = scenario.config(&text).shell(&script).start();
     port(&running);
     running.wait_for("attached to the JVM");
+    let ended = running.stop();
+    ended.exits(143);
+    let bundle = bundle::only(&store(&ended.folder));
+    assert_eq!(
+        (bundle.status("threads"), bundle.status("heap")),
+        ("complete", "complete"),
+        "{}",
+        bundle.manifest
+    );
+    Ok(())
+}
+
+/// Start scripts ask `java -version` first: the JVM that counts is the one that is there.
+fn short_jvm(setup: &Setup, version: u32) -> Result<(), String> {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "60s", "stop");
+    let short = sick(setup, version, &["-Xmx64m"], &["--heap=1m"]).join(" ");
+    let java = sick(setup, version, &["-Xmx128m"], &["--heap=8m"]).join(" ");
+    let script = format!("{short} & sleep 2; kill -KILL $!; wait $!; echo short one gone; exec {java}");
+    let running = scenario.config(&text).shell(&script).start();
+    running.wait_for("attached to the JVM");
+    let said = running.wait_for("short one gone");
+    assert!(!said.contains("cannot attach"), "{said}");
+    poll("the second one is ready", || (running.wait_for("live heap 8 MiB").contains("ready")).then_some(()));
+    let ended = running.stop();
+    ended.exits(143);
+    let bundle = bundle::only(&store(&ended.folder));
+    assert_eq!(
+        (bundle.status("threads"), bundle.status("heap")),
+        ("complete", "complete"),
+        "{}",
+        bundle.manifest
+    );
+    Ok(())
+}
+
+/// An entry script that runs as root and gives up its rights for the JVM: the
+/// agent is root, and the JVM writes its heap dump as somebody else.
+fn other_user(setup: &Setup, version: u32) -> Result<(), String> {
+    let scenario = Scenario::new(setup);
+    let text = config(scenario.folder(), "60s", "stop").replace("user = \"1000:1000\"\n", "");
+    let java = sick(setup, version, &["-Xmx128m"], &["--heap=8m"]).join(" ");
+    let script = format!("exec setpriv --reuid 4711 --regid 4711 --clear-groups {java}");
+    let running = scenario.config(&text).shell(&script).start();
+    port(&running);
     let ended = running.stop();
     ended.exits(143);
     let bundle = bundle::only(&store(&ended.folder));

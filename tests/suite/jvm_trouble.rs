@@ -152,6 +152,8 @@ fn unwritable_store(setup: &Setup, version: u32) -> Outcome {
     let running = scenario.config(&text).command(sick(setup, version, &[], SMALL)).start();
     port(&running);
     let ended = running.stop();
+    // It is said at start, when something can still be done about it.
+    ended.says_in_order("evidence cannot be stored: cannot make the folder /proc", "stop requested");
     ended.exits(143).says("no evidence: cannot make the folder /proc").says("shutdown hook ends");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::machine::{Agent, KILL_PATIENCE, Machine, Phase, earlier};
 use super::task::Task;
 use super::{Action, Child, EvidenceEnd, Note, Reason};
+use crate::config::Trigger;
 use crate::exit;
 use crate::plan::HookPlan;
 use crate::units::{Moment, Signal};
@@ -61,23 +62,46 @@ impl Machine<'_> {
         }
         // When nobody is stopping us, leftovers get what a stop would give
         // them, and evidence its own, longer deadline.
-        let leftovers_until = self.plan.stop.kill_at(self.stop.map_or(now, |stop| stop.begun));
+        let leftovers_until =
+            self.at_least(self.plan.stop.kill_at(self.stop.map_or(now, |stop| stop.begun)), now);
         let storing_until =
             if self.stop.is_some() { leftovers_until } else { now.after(self.longest_rule()) };
-        let storing = match (self.agent, self.main_was_started) {
-            (Agent::Running { .. }, true) => Storing::Wanted { until: storing_until },
-            (Agent::Running { .. }, false) => finish_agent(self.stop_deadline, now, actions),
+        let storing = match self.agent {
+            Agent::Running { .. } if self.has_something_to_store() => {
+                Storing::Wanted { until: storing_until }
+            }
+            Agent::Running { .. } => finish_agent(self.stop_deadline, now, actions),
             _ => Storing::Over,
         };
         self.phase =
             Phase::Closing(Closing { leftovers: Leftovers::Asked { until: leftovers_until }, storing });
-        let signal = self.stop.map_or(Signal::TERM, |stop| stop.signal);
-        actions.push(Action::SignalLeftovers(signal));
+        // Always SIGTERM, whatever stopped us: background jobs of a shell ignore SIGINT.
+        actions.push(Action::SignalLeftovers(Signal::TERM));
+    }
+
+    /// A rule applies to how the main process ended.
+    fn has_something_to_store(&self) -> bool {
+        match (self.stop, self.outcome) {
+            _ if !self.main_was_started => false,
+            (Some(_), _) => self.has_rule(Trigger::Stop),
+            (None, Some((code, _))) => code != 0 && self.has_rule(Trigger::Exit),
+            (None, None) => false,
+        }
+    }
+
+    /// A deadline that rests on a platform's default is no reason to give what
+    /// comes last no time at all: it gets a quarter of that default.
+    fn at_least(&self, deadline: Moment, now: Moment) -> Moment {
+        if self.plan.stop.grace_is_known {
+            deadline
+        } else {
+            deadline.max(now.after(self.plan.stop.grace / 4))
+        }
     }
 
     fn longest_rule(&self) -> Duration {
-        let rules = self.plan.evidence.as_ref().map_or(&[][..], |evidence| &evidence.rules);
-        rules.iter().map(|rule| rule.deadline).max().unwrap_or(Duration::ZERO)
+        let rules = self.plan.evidence.iter().flat_map(|evidence| evidence.rules_on(Trigger::Exit));
+        rules.map(|rule| rule.deadline).max().unwrap_or(Duration::ZERO)
     }
 
     pub(super) fn closing_timer(&mut self, now: Moment, actions: &mut Vec<Action>) {
@@ -149,7 +173,7 @@ impl Machine<'_> {
         let Some(stop) = self.stop else {
             return Some((hook.timeout, hook.grace));
         };
-        let left = now.until(self.plan.stop.deadline(stop.begun));
+        let left = now.until(self.at_least(self.plan.stop.deadline(stop.begun), now));
         if left < SHORTEST_HOOK {
             return None;
         }

@@ -113,7 +113,7 @@ impl<'a> Machine<'a> {
             Phase::Closing(closing) => closing.next_deadline(),
         };
         let agent = match self.agent {
-            Agent::Waiting { until, .. } => Some(until),
+            Agent::Waiting { until, .. } if self.stop.is_none() => Some(until),
             _ => None,
         };
         earlier(phase, agent)
@@ -315,6 +315,7 @@ impl<'a> Machine<'a> {
     fn agent_asks(&mut self, deed: Deed, now: Moment, actions: &mut Vec<Action>) {
         match (deed, &mut self.phase) {
             (Deed::Captured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Captured, actions),
+            (Deed::NotCaptured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Nothing, actions),
             (Deed::Stored, Phase::Closing(closing)) => {
                 if let Storing::Wanted { .. } = closing.storing {
                     closing.storing = finish_agent(self.stop_deadline, now, actions);
@@ -350,6 +351,7 @@ impl<'a> Machine<'a> {
     pub(super) fn timer(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if let Agent::Waiting { restarts, until } = self.agent
             && now >= until
+            && self.stop.is_none()
         {
             self.agent = Agent::Running { restarts };
             actions.push(Action::Spawn(Child::Agent));

@@ -120,6 +120,8 @@ pub enum EvidenceEnd {
     Captured,
     OutOfTime,
     AgentLost,
+    /// The agent could not; it has said why.
+    Nothing,
     Skipped,
 }
 

@@ -36,7 +36,7 @@ impl Machine<'_> {
         }
         self.stop = Some(Stop { signal, begun: now, keys: u32::from(from_terminal), forwarded: false });
         let deadline = self.plan.stop.deadline(now);
-        self.stop_deadline = Some(deadline);
+        self.stop_deadline = self.plan.stop.grace_is_known.then_some(deadline);
         actions.push(Action::Note(Note::Stop { signal, deadline }));
         let kill_at = self.kill_at();
         match &mut self.phase {
@@ -45,10 +45,8 @@ impl Machine<'_> {
             Phase::Running => self.stop_main(now, actions),
             // Begun by the main process's own end; the orchestrator's time counts from now.
             Phase::Closing(closing) => closing.shorten(self.plan.stop.kill_at(now)),
-            Phase::PostStop { task, .. } => {
-                let limit = self.plan.stop.deadline(now);
-                task.stop(signal, Some(limit), actions);
-            }
+            // It would run in any stop; only its time gets shorter.
+            Phase::PostStop { task, .. } => task.shorten(self.plan.stop.deadline(now)),
             Phase::Starting | Phase::Evidence { .. } | Phase::Stopping { .. } | Phase::Done => {}
         }
     }

@@ -50,7 +50,10 @@ impl Task {
             Ending::No => {
                 actions.push(Action::Note(Note::Forwarding { signal }));
                 actions.push(Action::SignalGroup(self.child, signal));
-                self.ending = Ending::Asked { kill_at, timed_out: false };
+                // Its own limit still holds, where the stop has none.
+                let own = self.timeout_at.after(self.grace);
+                let kill_at = kill_at.map_or(own, |stop| stop.min(own));
+                self.ending = Ending::Asked { kill_at: Some(kill_at), timed_out: false };
             }
             // Its own timeout was faster: it has the signal already.
             Ending::Asked { kill_at: own, timed_out } => {
@@ -60,6 +63,18 @@ impl Task {
                 };
                 self.ending = Ending::Asked { kill_at, timed_out };
             }
+            Ending::Killed { .. } => {}
+        }
+    }
+
+    /// It must be over by then.
+    pub(super) fn shorten(&mut self, deadline: Moment) {
+        match &mut self.ending {
+            Ending::No => {
+                self.grace = self.grace.min(Duration::from_millis(500));
+                self.timeout_at = self.timeout_at.min(deadline.before(self.grace));
+            }
+            Ending::Asked { kill_at, .. } => *kill_at = Some(kill_at.map_or(deadline, |at| at.min(deadline))),
             Ending::Killed { .. } => {}
         }
     }
