@@ -20,8 +20,8 @@ pub use condition::{Condition, Test};
 pub use diagnostics::{Diagnostic, Diagnostics, Place, SourceId};
 pub use journal::Entry;
 pub use layers::{Inputs, load};
-pub use sections::{Config, Hook, Log, Main, OnFailure, Preflight, Rule, Service, Stage, Stop, Store};
-pub use values::{Artifact, Format, Level, Reachable, Setting, StoreUrl, Trigger};
+pub use sections::{Config, Exit, Hook, Log, Main, OnFailure, Preflight, Rule, Service, Stage, Stop, Store};
+pub use values::{Artifact, Format, Forwarding, Level, Reachable, Setting, StoreUrl, Trigger};
 
 /// Where the configuration lives unless `--config` or `BOOKEND_CONFIG` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bookend.toml";

@@ -3,7 +3,7 @@
 use super::condition::Condition;
 use super::diagnostics::Place;
 use super::reader::{Context, Reader};
-use super::values::{Artifact, Format, Level, Reachable, Setting, StoreUrl, Trigger};
+use super::values::{Artifact, Format, Forwarding, Level, Reachable, Setting, StoreUrl, Trigger};
 use crate::units::Signal;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +19,9 @@ pub struct Config {
     pub service: Service,
     pub main: Main,
     pub stop: Stop,
+    /// `[signals]`
+    pub signals: Setting<BTreeMap<Signal, Forwarding>>,
+    pub exit: Exit,
     pub preflight: Preflight,
     pub hooks: Vec<Hook>,
     pub rules: Vec<Rule>,
@@ -49,6 +52,12 @@ pub struct Stop {
     pub grace: Option<Setting<Duration>>,
     pub margin: Option<Setting<Duration>>,
     pub signals: Setting<Vec<Signal>>,
+}
+
+/// `[exit]`
+#[derive(Clone, Debug)]
+pub struct Exit {
+    pub map: Setting<BTreeMap<u8, u8>>,
 }
 
 /// `[preflight]`
@@ -124,6 +133,8 @@ impl Config {
         let service = root.section("service", context);
         let main = root.section("main", context);
         let stop = root.section("stop", context);
+        let signals = root.or("signals", BTreeMap::new(), context);
+        let exit = root.section("exit", context);
         let preflight = root.section("preflight", context);
         let hooks = root.list("hook", context);
         let rules = root.list("rule", context);
@@ -135,6 +146,8 @@ impl Config {
             service: Service::read(service, context),
             main: Main::read(main, context),
             stop: Stop::read(stop, context),
+            signals,
+            exit: Exit::read(exit, context),
             preflight: Preflight::read(preflight, context),
             hooks: hooks.into_iter().filter_map(|hook| Hook::read(hook, context)).collect(),
             rules: rules.into_iter().filter_map(|rule| Rule::read(rule, context)).collect(),
@@ -174,6 +187,14 @@ impl Stop {
             margin: reader.optional("margin", context),
             signals: reader.or("signals", vec![Signal::TERM, Signal::INT], context),
         };
+        reader.finish(context);
+        section
+    }
+}
+
+impl Exit {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
+        let section = Self { map: reader.or("map", BTreeMap::new(), context) };
         reader.finish(context);
         section
     }

@@ -268,27 +268,98 @@ impl FromNode for BTreeMap<String, String> {
         Err(None)
     }
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
-        let wrong = |place: &Place, label: String| {
-            Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
-        };
-        let value = resolve(&node.value).map_err(|reason| wrong(&node.place, reason.unwrap_or_default()))?;
-        let Value::Table(table) = &value else {
-            return Err(wrong(&node.place, format!("this is {}", node.value.kind())));
-        };
         let mut variables = Self::new();
-        for (name, key_place, item) in &table.entries {
+        for (name, key_place, item) in table(node, Self::EXPECTED)? {
             if name.is_empty() || name.contains(['=', '\0']) {
-                return Err(wrong(key_place, "a variable's name is not empty and holds no `=`".to_owned()));
+                let label = "a variable's name is not empty and holds no `=`";
+                return Err(Diagnostic::error(format!("expected {}", Self::EXPECTED), &key_place, label));
             }
-            variables.insert(name.clone(), String::from_node(item)?);
+            variables.insert(name, String::from_node(&item)?);
         }
         Ok(variables)
     }
     fn show(&self) -> String {
         // Names only: values are where passwords are.
-        let names: Vec<String> = self.keys().map(|name| format!("{name} = …")).collect();
-        format!("{{ {} }}", names.join(", "))
+        braces(&self.keys().map(|name| format!("{name} = …")).collect::<Vec<_>>())
     }
+}
+
+/// What becomes of a signal on its way to the main process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    Drop,
+    As(Signal),
+}
+
+/// `{ HUP = "drop", USR1 = "QUIT" }`
+impl FromNode for BTreeMap<Signal, Forwarding> {
+    const EXPECTED: &'static str = "a table of signals such as { HUP = \"drop\", USR1 = \"QUIT\" }";
+    fn from_value(_: &Value) -> Result<Self, Option<String>> {
+        Err(None)
+    }
+    fn from_node(node: &Node) -> Result<Self, Diagnostic> {
+        let mut map = Self::new();
+        for (name, key_place, item) in table(node, Self::EXPECTED)? {
+            let wrong = |place: &Place, label| {
+                Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
+            };
+            let from = Signal::parse(&name).map_err(|reason| wrong(&key_place, reason))?;
+            let to = match &item.value {
+                Value::String(text) | Value::Text(text) if text == "drop" => Forwarding::Drop,
+                _ => Forwarding::As(Signal::from_node(&item)?),
+            };
+            map.insert(from, to);
+        }
+        Ok(map)
+    }
+    fn show(&self) -> String {
+        let items = self.iter().map(|(from, to)| match to {
+            Forwarding::Drop => format!("{from} = \"drop\""),
+            Forwarding::As(to) => format!("{from} = \"{to}\""),
+        });
+        braces(&items.collect::<Vec<_>>())
+    }
+}
+
+/// `{ 143 = 0 }`
+impl FromNode for BTreeMap<u8, u8> {
+    const EXPECTED: &'static str = "a table of exit codes such as { 143 = 0 }";
+    fn from_value(_: &Value) -> Result<Self, Option<String>> {
+        Err(None)
+    }
+    fn from_node(node: &Node) -> Result<Self, Diagnostic> {
+        let mut map = Self::new();
+        for (name, key_place, item) in table(node, Self::EXPECTED)? {
+            let wrong = |place: &Place| {
+                Diagnostic::error(format!("expected {}", Self::EXPECTED), place, "an exit code is 0 to 255")
+            };
+            let from = name.parse().map_err(|_| wrong(&key_place))?;
+            let to = u32::from_node(&item)?;
+            map.insert(from, u8::try_from(to).map_err(|_| wrong(&item.place))?);
+        }
+        Ok(map)
+    }
+    fn show(&self) -> String {
+        braces(&self.iter().map(|(from, to)| format!("{from} = {to}")).collect::<Vec<_>>())
+    }
+}
+
+/// The entries of a table whose keys are the user's own.
+fn table(node: &Node, expected: &str) -> Result<Vec<(String, Place, Node)>, Diagnostic> {
+    let wrong = |label: String| Diagnostic::error(format!("expected {expected}"), &node.place, label);
+    match resolve(&node.value).map_err(|reason| wrong(reason.unwrap_or_default()))? {
+        Value::Table(table) if matches!(node.value, Value::Text(_)) => Ok(table
+            .entries
+            .into_iter()
+            .map(|(name, _, item)| (name, node.place.clone(), Node { place: node.place.clone(), ..item }))
+            .collect()),
+        Value::Table(table) => Ok(table.entries),
+        _ => Err(wrong(format!("this is {}", node.value.kind()))),
+    }
+}
+
+fn braces(items: &[String]) -> String {
+    if items.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", items.join(", ")) }
 }
 
 /// An address that must accept connections before anything starts.

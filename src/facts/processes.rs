@@ -3,7 +3,7 @@
 use crate::sys::process::Pid;
 use crate::units::Signal;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 
 /// What `/proc/PID/status` and `/proc/PID/stat` say, as far as it is needed.
@@ -62,6 +62,11 @@ impl Process {
         self.caught & bit(signal) != 0 && self.ignored & bit(signal) == 0
     }
 
+    /// It ignores `signal`.
+    pub fn ignores(&self, signal: Signal) -> bool {
+        self.ignored & bit(signal) != 0
+    }
+
     /// Stopped by a signal, or by a debugger.
     pub fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
@@ -105,6 +110,23 @@ pub fn start_time(pid: Pid) -> Option<u64> {
     let text = std::fs::read_to_string(path(pid, "stat")).ok()?;
     text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
+
+/// It has mapped HotSpot's library. A name proves little: the launcher is
+/// called `java` before it has loaded a JVM, and may be called anything.
+///
+/// But root in a container without CAP_SYS_PTRACE, as in `docker exec` and ECS
+/// Exec, may not see another user's maps (`proc(5)`): then the name has to do.
+pub fn is_jvm(pid: Pid) -> bool {
+    match std::fs::read(path(pid, "maps")) {
+        Ok(maps) => maps.windows(LIBRARY.len()).any(|window| window == LIBRARY),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            std::fs::read(path(pid, "comm")).is_ok_and(|name| name == b"java\n")
+        }
+        Err(_) => false,
+    }
+}
+
+const LIBRARY: &[u8] = b"/libjvm.so";
 
 /// Its command line, one string an argument.
 pub fn command_line(pid: Pid) -> Vec<String> {

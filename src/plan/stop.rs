@@ -2,9 +2,10 @@
 //! shutdown, leftovers and post-stop hooks.
 
 use super::programs::HookPlan;
-use crate::config::{Config, Diagnostic, Diagnostics};
+use crate::config::{Config, Diagnostic, Diagnostics, Forwarding};
 use crate::facts::Facts;
 use crate::units::{Moment, Signal, format_duration};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How a stop goes in time.
@@ -32,6 +33,10 @@ pub struct StopPlan {
     pub closing: Duration,
     /// The signals that mean "stop".
     pub signals: Vec<Signal>,
+    /// What other signals become on their way to the main process.
+    pub forwarding: BTreeMap<Signal, Forwarding>,
+    /// Exit codes of the main process that become others, after a stop.
+    pub exit_codes: BTreeMap<u8, u8>,
 }
 
 impl StopPlan {
@@ -80,6 +85,8 @@ pub(super) fn plan(
         reserve,
         closing,
         signals: config.stop.signals.value.clone(),
+        forwarding: config.signals.value.clone(),
+        exit_codes: config.exit.map.value.clone(),
     };
     check(config, facts, &plan, diagnostics);
     plan
@@ -127,6 +134,14 @@ fn check(config: &Config, facts: &Facts, plan: &StopPlan, diagnostics: &mut Diag
             facts.platform.name()
         );
         diagnostics.push(diagnostic.help(help));
+    }
+    let dropped = plan.signals.iter().find(|signal| plan.forwarding.get(signal) == Some(&Forwarding::Drop));
+    if let Some(signal) = dropped {
+        let message = format!("{signal} means \"stop\", and would be dropped");
+        diagnostics.push(
+            Diagnostic::error(message, &config.signals.place, "dropped here")
+                .help("take it out of stop.signals, or out of [signals]"),
+        );
     }
     if plan.signals.is_empty() {
         diagnostics.push(

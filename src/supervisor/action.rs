@@ -5,17 +5,17 @@ use super::environment::{self, Variables};
 use super::exports::ExportFile;
 use super::state::{Action, Child, Event};
 use super::{leftovers, notes};
-use crate::facts::processes::Process;
+use crate::facts::processes::{self, Process};
 use crate::link::{Fact, MAXIMUM_SIZE};
 use crate::plan::{HookPlan, Plan, Program};
-use crate::sys::process::{self, Status};
+use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Credentials, Forked, Image, Stage};
 use crate::sys::{clock, descriptors, entry, signals, socket, terminal};
 use crate::units::Signal;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use tracing::{debug, error, info, warn};
 
 /// What runs in a forked copy of the supervisor instead of another program.
@@ -46,6 +46,11 @@ pub(super) struct Effects<'a> {
     foreground: bool,
     /// A signal went to somebody that may already be gone: look for ended children.
     pub(super) look_for_ended: bool,
+    /// Ours, beside the link: the signal descriptor.
+    signals: RawFd,
+    /// Where we were started. Once the main process runs we are at `/`, so as
+    /// to pin no mount; whoever is started later still begins here.
+    directory: Option<CString>,
 }
 
 /// What post-stop hooks are told.
@@ -57,7 +62,7 @@ pub(super) struct Outcome {
 }
 
 impl<'a> Effects<'a> {
-    pub(super) fn new(plan: &'a Plan, inherited: &'a Inherited, roles: Roles) -> Self {
+    pub(super) fn new(plan: &'a Plan, inherited: &'a Inherited, roles: Roles, signals: RawFd) -> Self {
         Self {
             plan,
             inherited,
@@ -68,6 +73,8 @@ impl<'a> Effects<'a> {
             export_file: None,
             foreground: terminal::has_foreground(),
             look_for_ended: false,
+            signals,
+            directory: None,
         }
     }
 
@@ -109,6 +116,10 @@ impl<'a> Effects<'a> {
         let Some(pid) = self.children.pid_of(child) else {
             return;
         };
+        if child == Child::Main && would_kill_jvm(pid, signal) {
+            warn!(%signal, "held back: the main process is a JVM that does not catch it, and would die of it");
+            return;
+        }
         if let Err(error) = process::signal(pid, signal) {
             warn!(%signal, "cannot signal the {}: {}", notes::name(self.plan, child), error.desc());
         }
@@ -146,6 +157,7 @@ impl<'a> Effects<'a> {
                         "main process started"
                     );
                     self.tell(Fact::MainStarted { pid });
+                    self.let_go();
                 }
                 event
             }
@@ -158,6 +170,17 @@ impl<'a> Effects<'a> {
                 None => Event::Skipped(child),
             },
         }
+    }
+
+    /// The main process has what we inherited for it: descriptors from 3 on, and
+    /// the working directory. A pipe must end when the service closes it.
+    fn let_go(&mut self) {
+        let link = self.link.as_ref().map(AsRawFd::as_raw_fd);
+        let kept: Vec<RawFd> = link.into_iter().chain([self.signals]).collect();
+        descriptors::close_from(3, &kept);
+        let current = std::env::current_dir().ok();
+        self.directory = current.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
+        let _stay = std::env::set_current_dir("/");
     }
 
     fn start_hook(&mut self, child: Child, hook: &HookPlan, outcome: Option<Outcome>) -> Event {
@@ -207,7 +230,8 @@ impl<'a> Effects<'a> {
             directory: program
                 .directory
                 .as_ref()
-                .and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()),
+                .and_then(|path| CString::new(path.as_os_str().as_bytes()).ok())
+                .or_else(|| self.directory.clone()),
             credentials: program.identity.as_ref().map(credentials),
             foreground: self.foreground,
         };
@@ -320,6 +344,19 @@ impl<'a> Effects<'a> {
             .then_some(Event::Signal { signal: Signal::INT, from_terminal: true })
     }
 
+    /// A child was stopped. If a key did it (Ctrl-Z), or the terminal itself,
+    /// there is no shell here that would ever continue it: we do. A SIGSTOP is
+    /// somebody's who knows why.
+    pub(super) fn stopped(&self, child: Child, signal: Signal) {
+        if self.foreground
+            && [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(&signal)
+            && let Some(pid) = self.children.pid_of(child)
+        {
+            debug!(%signal, "the {} was stopped by its terminal: continuing it", notes::name(self.plan, child));
+            let _gone = process::signal_group(pid, Signal::CONT);
+        }
+    }
+
     /// A child of ours is gone; takes in what it leaves.
     pub(super) fn ended(&mut self, child: Child, status: Status) {
         if self.foreground && matches!(child, Child::Hook(_) | Child::Main | Child::PostStop(_)) {
@@ -347,6 +384,13 @@ impl<'a> Effects<'a> {
             _ => {}
         }
     }
+}
+
+/// HotSpot dies of SIGUSR1 and, up to 17, of SIGUSR2 unless it was given a handler.
+fn would_kill_jvm(pid: Pid, signal: Signal) -> bool {
+    [Signal::USR1, Signal::USR2].contains(&signal)
+        && Process::read(pid).is_some_and(|process| !process.catches(signal) && !process.ignores(signal))
+        && processes::is_jvm(pid)
 }
 
 fn credentials(identity: &crate::facts::users::Identity) -> Credentials {

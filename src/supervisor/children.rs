@@ -28,6 +28,10 @@ impl Children {
         Some(self.0.swap_remove(index))
     }
 
+    pub(super) fn child_of(&self, pid: Pid) -> Option<Child> {
+        self.0.iter().find(|running| running.pid == pid).map(|running| running.child)
+    }
+
     pub(super) fn pid_of(&self, child: Child) -> Option<Pid> {
         self.0.iter().find(|running| running.child == child).map(|running| running.pid)
     }

@@ -58,6 +58,7 @@ pub(super) fn note(plan: &Plan, note: Note) {
         Note::Hurry => info!("asked again from the terminal: hurrying"),
         Note::Forwarding { signal } => info!(%signal, "stop signal passed on"),
         Note::NotForwarded { signal } => debug!(%signal, "no main process to pass the signal on to"),
+        Note::Dropped { signal } => debug!(%signal, "signal dropped, as configured"),
         Note::EvidenceBegins { until } => info!(budget = remaining(until), "evidence begins"),
         Note::EvidenceEnds(EvidenceEnd::Captured) => info!("evidence captured"),
         Note::EvidenceEnds(EvidenceEnd::OutOfTime) => {

@@ -12,7 +12,7 @@ use crate::sys::{clock, socket};
 use crate::units::Signal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use tracing::{debug, error, warn};
 
 /// So many signals are taken in before children and deadlines get their turn.
@@ -35,7 +35,7 @@ pub fn run(plan: &Plan, inherited: &Inherited, roles: Roles) -> u8 {
     notes::boot(plan);
     let mut supervisor = Supervisor {
         machine: Machine::new(plan, clock::now().nanoseconds()),
-        effects: Effects::new(plan, inherited, roles),
+        effects: Effects::new(plan, inherited, roles, signals.as_fd().as_raw_fd()),
         events: VecDeque::with_capacity(16),
         actions: Vec::with_capacity(16),
         exit: None,
@@ -87,6 +87,11 @@ impl Supervisor<'_> {
             match reap() {
                 Reaped::NoneEnded => return self.look_for_leftovers(),
                 Reaped::NoChildren => return self.take_in(Event::Alone),
+                Reaped::Stopped(pid, signal) => {
+                    if let Some(child) = self.effects.children.child_of(pid) {
+                        self.effects.stopped(child, signal);
+                    }
+                }
                 Reaped::Ended(pid, status) => match self.effects.children.remove(pid) {
                     None => debug!(pid = pid.number(), %status, "adopted process reaped"),
                     Some(running) => {

@@ -62,6 +62,8 @@ impl std::fmt::Display for Status {
 pub enum Reaped {
     /// This child ended and is gone from the process table.
     Ended(Pid, Status),
+    /// This child was stopped by that signal, and is still there.
+    Stopped(Pid, Signal),
     /// There are children; none has ended.
     NoneEnded,
     /// There is no child at all.
@@ -75,9 +77,9 @@ pub enum Reaped {
 pub fn reap() -> Reaped {
     loop {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
         // SAFETY: `info` is our own memory; the flags are valid for waitid(2).
-        let result =
-            unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG) };
+        let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) };
         if result != 0 {
             if Errno::last() == Errno::EINTR {
                 continue;
@@ -94,6 +96,9 @@ pub fn reap() -> Reaped {
         let Some(pid) = Pid::from_number(pid) else {
             return Reaped::NoneEnded;
         };
+        if info.si_code == libc::CLD_STOPPED || info.si_code == libc::CLD_TRAPPED {
+            return Reaped::Stopped(pid, Signal::from_number(status).unwrap_or(Signal::STOP));
+        }
         let status = match info.si_code {
             libc::CLD_EXITED => Status::Exited(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
             code => match Signal::from_number(status) {

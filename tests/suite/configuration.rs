@@ -110,6 +110,10 @@ fn one_error_each(setup: &Setup) -> Outcome {
             "there are rules but no store",
         ),
         ("[main]\nenv = { A = 3 }\n", "bookend.toml:2:13", "expected a string"),
+        ("[signals]\nHUP = \"dorp\"\n", "bookend.toml:2:7", "`dorp` is not a signal"),
+        ("[signals]\nHPU = \"drop\"\n", "bookend.toml:2:1", "`HPU` is not a signal"),
+        ("[signals]\nTERM = \"drop\"\n", "bookend.toml:1:1", "means \"stop\", and would be dropped"),
+        ("[exit]\nmap = { 300 = 0 }\n", "bookend.toml:2:9", "an exit code is 0 to 255"),
         ("sevrice = {}\n", "bookend.toml:1:1", "did you mean `service`?"),
     ] {
         let (code, output) = check(setup, text, &[], &[]);

@@ -11,15 +11,20 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("init::a1_exit_passthrough", root, exit_passthrough),
         setup.trial("init::a2_signal_death", root, signal_death),
         setup.trial("init::a3_a4_not_found_and_not_runnable", root, not_runnable),
+        setup.trial("init::b1_every_signal_is_forwarded", root, forward_all),
         setup.trial("init::b2_term_default", root, term_default),
         setup.trial("init::b5_term_ignored_is_killed_at_the_known_grace", root, term_ignored),
         setup.trial("init::b6_term_slow_keeps_its_code", root, term_slow),
         setup.trial("init::b7_second_term_is_idempotent", root, double_term),
+        setup.trial("init::b8_signals_are_rewritten_and_dropped", root, rewrite),
         setup.trial("init::b9_stop_signal", root, stop_signal),
         setup.trial("init::b12_child_gets_a_clean_mask", root, child_mask),
         setup.trial("init::b16_b18_leftovers_get_the_stop_signal", root, leftovers),
         setup.trial("init::b19_stubborn_leftover_is_killed", root, stubborn_leftover),
         setup.trial("init::c1_orphans_are_reaped", root, orphans),
+        setup.trial("init::d_ctrl_z_does_not_hang", root, ctrl_z),
+        setup.trial("init::e1_inherited_descriptors_are_let_go", root, descriptors),
+        setup.trial("init::exit_codes_are_mapped_after_a_stop_only", root, exit_map),
         setup.trial("init::e6_options_stop_at_the_command", root, option_stop),
         setup.trial("init::e15_static_and_alone_in_an_empty_root", root, empty_root),
         setup.trial("init::not_pid_one_is_a_subreaper", &[], subreaper),
@@ -295,5 +300,112 @@ fn json(setup: &Setup) -> Outcome {
         running.wait_for("main process started").contains("sleep").then_some(())
     });
     running.stop().exits(143);
+    Ok(())
+}
+
+/// Every catchable signal but SIGCHLD, which is ours, and those of a terminal.
+fn forward_all(setup: &Setup) -> Outcome {
+    let script = "import signal,sys,time\n\
+        def got(number, frame): print(f'got {number}.', flush=True)\n\
+        for number in range(1, 65):\n\
+        \x20   if number not in (9, 17, 19, 32, 33): signal.signal(number, got)\n\
+        print('ready', flush=True)\n\
+        while True: time.sleep(60)\n";
+    // Stop signals go their own way, once: here SIGRTMAX is the only one.
+    let running = Scenario::new(setup)
+        .config("[stop]\nsignals = [\"SIGRTMAX\"]\ngrace = \"1s\"\n")
+        .command(["python3", "-c", script])
+        .start();
+    running.wait_for("ready");
+    let init = running.init();
+    for number in (1..=63).filter(|number| ![9, 17, 19, 32, 33].contains(number)) {
+        // By the kernel's own number: nix has no names for real-time signals.
+        let sent = std::process::Command::new("kill").args([format!("-{number}"), init.to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "signal {number}");
+        running.wait_for(&format!("got {number}."));
+    }
+    drop(std::process::Command::new("kill").args(["-64".to_owned(), init.to_string()]).status());
+    running.wait_for("got 64.");
+    running.wait().exits(137);
+    Ok(())
+}
+
+fn rewrite(setup: &Setup) -> Outcome {
+    let running = Scenario::new(setup)
+        .config("[signals]\nHUP = \"drop\"\nUSR1 = \"USR2\"\nTERM = \"QUIT\"\n[log]\nlevel = \"debug\"\n")
+        .shell("for s in HUP USR1 USR2 TERM; do trap \"echo got $s\" $s; done; trap 'echo got QUIT; exit 6' QUIT; echo ready; while :; do sleep .1; done")
+        .start();
+    running.wait_for("ready");
+    running.signal(1);
+    running.wait_for("signal dropped, as configured");
+    running.signal(10);
+    running.wait_for("got USR2");
+    let ended = running.stop();
+    ended.exits(6).says("got QUIT").never_says("got HUP").never_says("got USR1").never_says("got TERM");
+    Ok(())
+}
+
+fn exit_map(setup: &Setup) -> Outcome {
+    let config = "[exit]\nmap = { 143 = 0 }\n";
+    let running = Scenario::new(setup).config(config).command(["sleep", "600"]).start();
+    running.descendant("sleep");
+    running.stop().exits(0);
+    // By itself it is the service's own message.
+    Scenario::new(setup).config(config).shell("exit 143").finish().exits(143);
+    Ok(())
+}
+
+/// A pipe that only the service holds ends when the service closes it, and the
+/// init is at `/`, while what it starts later still begins where it was started.
+fn descriptors(setup: &Setup) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let folder = scenario.folder().display().to_string();
+    let script = "echo child has $(ls /proc/$$/fd | tr '\\n' ' '); \
+        echo init has $(ls -l /proc/1/fd | sed -n 's/.* \\([0-9]*\\) -> /\\1:/p' | tr '\\n' ' '); \
+        echo init is at $(readlink /proc/1/cwd); echo main is at $(pwd)";
+    let hook = "[[hook]]\nname = \"after\"\nstage = \"post-stop\"\ncommand = [\"sh\", \"-c\", \"echo hook is at $(pwd)\"]\n";
+    let ended = scenario
+        .config(hook)
+        .mount(&format!("cd {folder} && exec 7</etc/passwd 8</etc/passwd"))
+        .shell(script)
+        .finish();
+    ended
+        .exits(0)
+        .says("init is at /\n")
+        .says(&format!("main is at {folder}\n"))
+        .says(&format!("hook is at {folder}\n"));
+    let line = |start: &str| {
+        ended.output.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned()
+    };
+    assert!(line("child has").contains(" 7 8"), "{}", ended.output);
+    let init = line("init has");
+    assert!(!init.contains("7:/etc") && !init.contains("8:/etc") && init.contains("signalfd"), "{init}");
+    Ok(())
+}
+
+/// Nobody is there to continue what a key has stopped: without help the
+/// container would hang for ever.
+fn ctrl_z(setup: &Setup) -> Outcome {
+    let script = "import os, pty, sys\n\
+        pid, master = pty.fork()\n\
+        if pid == 0: os.execvp(sys.argv[1], sys.argv[1:])\n\
+        text = b''\n\
+        pressed = False\n\
+        while True:\n\
+        \x20   try: data = os.read(master, 4096)\n\
+        \x20   except OSError: break\n\
+        \x20   if not data: break\n\
+        \x20   text += data\n\
+        \x20   if b'READY' in text and not pressed: pressed = True; os.write(master, b'\\x1a')\n\
+        sys.stdout.buffer.write(text)\n\
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
+    let output = std::process::Command::new("timeout")
+        .args(["60", "python3", "-c", script, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(&setup.binary)
+        .args(["run", "--", "sh", "-c", "echo READY; sleep 1; exit 3"])
+        .env("BOOKEND_CONFIG", "")
+        .output()
+        .map_err(|error| error.to_string())?;
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stdout));
     Ok(())
 }

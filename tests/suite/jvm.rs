@@ -27,6 +27,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         add("exit_by_itself_is_an_event", exit);
         add("through_a_start_script", start_script);
         add("healthy_exit_is_no_event", healthy_exit);
+        add("a_signal_that_would_kill_it_is_held_back", held_back);
         add("a_short_jvm_comes_first", short_jvm);
         add("root_main_whose_jvm_is_somebody_else", other_user);
     }
@@ -221,5 +222,21 @@ fn other_user(setup: &Setup, version: u32) -> Result<(), String> {
         "{}",
         bundle.manifest
     );
+    Ok(())
+}
+
+fn held_back(setup: &Setup, version: u32) -> Result<(), String> {
+    let running = Scenario::new(setup)
+        .config("[service]\nname = \"sick\"\n")
+        .command(sick(setup, version, &["-Xmx64m"], &["--heap=1m"]))
+        .start();
+    let port = port(&running);
+    running.signal(10);
+    running.wait_for("held back: the main process is a JVM that does not catch it");
+    assert!(request(port, "/health").contains("UP"), "it lives");
+    // SIGQUIT it catches: a thread dump on its standard output.
+    running.signal(3);
+    running.wait_for("Full thread dump");
+    running.stop().exits(143);
     Ok(())
 }

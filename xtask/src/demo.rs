@@ -150,10 +150,23 @@ fn in_container(engine: &Engine, binary: &Path, folder: &Path) -> Result<()> {
         "--env",
         "BOOKEND_SERVICE__NAME=sick-service",
     ]);
+    if !is_root() {
+        // The evidence is its owner's alone to read: let that be us.
+        let [user, group] = ["-u", "-g"].map(|what| quietly(Command::new("id").arg(what)));
+        run.arg(format!("--user={}:{}", user?.trim(), group?.trim()));
+    }
     run.arg("--volume").arg(format!("{}:/var/lib/bookend", evidence.display())).arg("bookend-demo");
     let show = Show::start(run, "bookend is PID 1 of a container (docker run)")?;
     show.wait_for("ready on port ")?;
     show.wait_for("attached to the JVM")?;
+    say("Breaking it: two threads deadlock, and its health check fails from now on");
+    for path in ["/threads?count=10", "/deadlock", "/break"] {
+        // From inside: the container has no network.
+        let script = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+        );
+        quietly(engine.command().args(["exec", &name, "bash", "-c", &script]))?;
+    }
     say("Stopping it: docker stop");
     quietly(engine.command().args(["stop", "--time", "30", &name]))?;
     let (code, times) = show.finish()?;

@@ -244,7 +244,9 @@ impl<'a> Machine<'a> {
         }
         let asked = self.stop.is_some_and(|stop| stop.forwarded);
         let reason = if asked { Reason::Stopped } else { Reason::MainEnded };
-        self.outcome = Some((status.code(), reason));
+        // Only where we asked: the same code by itself is the service's own message.
+        let mapped = self.plan.stop.exit_codes.get(&status.code()).filter(|_| asked);
+        self.outcome = Some((mapped.copied().unwrap_or(status.code()), reason));
         if matches!(self.agent, Agent::Running { .. }) {
             actions.push(Action::TellMainEnded { status, asked });
         }

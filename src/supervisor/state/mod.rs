@@ -97,21 +97,53 @@ pub enum Action {
 /// What is worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    Stop { signal: Signal, deadline: Moment },
-    StopRepeated { signal: Signal },
+    Stop {
+        signal: Signal,
+        deadline: Moment,
+    },
+    StopRepeated {
+        signal: Signal,
+    },
     Hurry,
-    Forwarding { signal: Signal },
-    NotForwarded { signal: Signal },
-    EvidenceBegins { until: Moment },
+    Forwarding {
+        signal: Signal,
+    },
+    NotForwarded {
+        signal: Signal,
+    },
+    /// By `[signals]`.
+    Dropped {
+        signal: Signal,
+    },
+    EvidenceBegins {
+        until: Moment,
+    },
     EvidenceEnds(EvidenceEnd),
-    HookRetries { child: Child, attempt: u32, wait: Duration },
-    HookTimedOut { child: Child },
-    HookFailed { child: Child, code: u8, aborts: bool },
+    HookRetries {
+        child: Child,
+        attempt: u32,
+        wait: Duration,
+    },
+    HookTimedOut {
+        child: Child,
+    },
+    HookFailed {
+        child: Child,
+        code: u8,
+        aborts: bool,
+    },
     Killing(Child),
     KillingLeftovers,
-    NoTimeFor { child: Child },
-    AgentRestarts { wait: Duration },
-    Ends { code: u8, reason: Reason },
+    NoTimeFor {
+        child: Child,
+    },
+    AgentRestarts {
+        wait: Duration,
+    },
+    Ends {
+        code: u8,
+        reason: Reason,
+    },
 }
 
 /// How evidence at a stop ended.

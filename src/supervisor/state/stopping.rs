@@ -2,7 +2,7 @@
 
 use super::machine::{Agent, Machine, Phase, Stop};
 use super::{Action, Child, EvidenceEnd, Note};
-use crate::config::Trigger;
+use crate::config::{Forwarding, Trigger};
 use crate::units::{Moment, Signal};
 
 impl Machine<'_> {
@@ -16,6 +16,11 @@ impl Machine<'_> {
         if self.plan.stop.signals.contains(&signal) {
             return self.stop_signal(signal, from_terminal, now, actions);
         }
+        let signal = match self.plan.stop.forwarding.get(&signal) {
+            None => signal,
+            Some(Forwarding::As(other)) => *other,
+            Some(Forwarding::Drop) => return actions.push(Action::Note(Note::Dropped { signal })),
+        };
         match self.phase {
             Phase::Running | Phase::Evidence { .. } | Phase::Stopping { .. } => {
                 actions.push(Action::Signal(Child::Main, signal));
@@ -108,7 +113,11 @@ impl Machine<'_> {
             return;
         };
         stop.forwarded = true;
-        let signal = own.unwrap_or(stop.signal);
+        let rewritten = match self.plan.stop.forwarding.get(&stop.signal) {
+            Some(Forwarding::As(other)) => *other,
+            _ => stop.signal,
+        };
+        let signal = own.unwrap_or(rewritten);
         actions.push(Action::Note(Note::Forwarding { signal }));
         actions.push(Action::Signal(Child::Main, signal));
         self.phase = Phase::Stopping { kill_at };
