@@ -17,6 +17,7 @@
 //! checked by a test that reads the sources.
 
 pub mod cli;
+pub mod compat;
 pub mod config;
 pub mod exit;
 pub mod facts;

@@ -16,6 +16,7 @@ mod jcmd;
 mod output;
 mod run;
 
+use crate::compat;
 use crate::exit;
 use crate::sys::signals::Inherited;
 use arguments::{Arguments, Verb};
@@ -26,6 +27,9 @@ use std::ffi::OsString;
 pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
     // The one reading of the environment: from here on it is a value.
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    if let Some(name) = arguments.first().and_then(|first| compat::Name::of(first)) {
+        return compat::run(name, inherited, &arguments, &environment);
+    }
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => return explain(&error),

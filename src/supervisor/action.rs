@@ -10,7 +10,7 @@ use crate::link::{Fact, MAXIMUM_SIZE};
 use crate::plan::{HookPlan, Plan, Program};
 use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
-use crate::sys::spawn::{self, Credentials, Forked, Image, Stage};
+use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Stage};
 use crate::sys::{clock, descriptors, entry, signals, socket, terminal};
 use crate::units::Signal;
 use std::ffi::{CString, OsStr, OsString};
@@ -123,13 +123,19 @@ impl<'a> Effects<'a> {
         if let Err(error) = process::signal(pid, signal) {
             warn!(%signal, "cannot signal the {}: {}", notes::name(self.plan, child), error.desc());
         }
+        let means_stop =
+            self.plan.stop.signals.contains(&signal) || self.plan.main.stop_signal == Some(signal);
+        if child != Child::Main || !means_stop {
+            return;
+        }
         // A stopped process takes no signal but KILL until it is continued.
-        if (self.plan.stop.signals.contains(&signal) || self.plan.main.stop_signal == Some(signal))
-            && child == Child::Main
-            && Process::read(pid).is_some_and(|process| process.is_stopped())
-        {
+        if Process::read(pid).is_some_and(|process| process.is_stopped()) {
             info!("the main process is stopped (SIGSTOP): continuing it, so that it can end");
             let _gone = process::signal(pid, Signal::CONT);
+        }
+        // On a terminal, a key may have stopped something below it.
+        if self.foreground {
+            let _gone = process::signal_group(pid, Signal::CONT);
         }
     }
 
@@ -233,6 +239,7 @@ impl<'a> Effects<'a> {
                 .and_then(|path| CString::new(path.as_os_str().as_bytes()).ok())
                 .or_else(|| self.directory.clone()),
             credentials: program.identity.as_ref().map(credentials),
+            session: Session::Group,
             foreground: self.foreground,
         };
         match spawn::spawn(&image, self.inherited) {

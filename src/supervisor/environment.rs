@@ -37,22 +37,9 @@ pub(super) fn to_strings(variables: &Variables) -> Vec<CString> {
         .collect()
 }
 
-/// The paths to try for `command`: itself if it has a slash, else one in each
-/// directory of `PATH` (`execvp(3)`; the default is the C library's).
+/// The paths to try for `command`, by the child's own PATH.
 pub(super) fn candidates(command: &OsStr, variables: &Variables) -> Vec<CString> {
-    let to_path = |path: Vec<u8>| CString::new(path).ok();
-    if command.as_bytes().contains(&b'/') {
-        return to_path(command.as_bytes().to_vec()).into_iter().collect();
-    }
-    let default = OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    let path = variables.get(OsStr::new("PATH")).unwrap_or(&default);
-    path.as_bytes()
-        .split(|byte| *byte == b':')
-        .filter_map(|directory| {
-            let directory = if directory.is_empty() { b"." } else { directory };
-            to_path([directory, b"/", command.as_bytes()].concat())
-        })
-        .collect()
+    crate::sys::spawn::candidates(command, variables.get(OsStr::new("PATH")).map(OsString::as_os_str))
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use super::signals::{self, Inherited};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, OsStr, c_char};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 /// How long a child may take from fork to exec before we go on without knowing
@@ -38,8 +39,37 @@ pub struct Image {
     pub environment: Vec<CString>,
     pub directory: Option<CString>,
     pub credentials: Option<Credentials>,
+    pub session: Session,
     /// Give it our terminal's foreground.
     pub foreground: bool,
+}
+
+/// Which process group and session the child belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// Ours, both.
+    Shared,
+    /// A group of its own in our session.
+    Group,
+    /// A session of its own, with our terminal, if we have one.
+    Own,
+}
+
+/// The paths to try for `command`: itself if it has a slash, else one in each
+/// directory of `path` (`execvp(3)`; the default is the C library's).
+pub fn candidates(command: &OsStr, path: Option<&OsStr>) -> Vec<CString> {
+    let to_path = |path: Vec<u8>| CString::new(path).ok();
+    if command.as_bytes().contains(&b'/') {
+        return to_path(command.as_bytes().to_vec()).into_iter().collect();
+    }
+    let path = path.unwrap_or(OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    path.as_bytes()
+        .split(|byte| *byte == b':')
+        .filter_map(|directory| {
+            let directory = if directory.is_empty() { b"." } else { directory };
+            to_path([directory, b"/", command.as_bytes()].concat())
+        })
+        .collect()
 }
 
 /// Which preparation failed in the child.
@@ -114,9 +144,11 @@ pub fn spawn(image: &Image, inherited: &Inherited) -> Result<Pid, Failure> {
         }
         Forked::Parent(pid) => {
             drop(writer);
-            // Both sides set the group: whoever comes first, it exists when we go on.
-            let leader = nix::unistd::Pid::from_raw(pid.number());
-            let _lost_race = nix::unistd::setpgid(leader, leader);
+            if image.session == Session::Group {
+                // Both sides set the group: whoever comes first, it exists when we go on.
+                let leader = nix::unistd::Pid::from_raw(pid.number());
+                let _lost_race = nix::unistd::setpgid(leader, leader);
+            }
             match wait_for_exec(&reader) {
                 Some(failure) => Err(failure),
                 None => Ok(pid),
@@ -215,9 +247,21 @@ impl Prepared<'_> {
     }
 
     fn prepare(&self) -> Result<(), Failure> {
-        // SAFETY: setpgid(0, 0) makes this child the leader of its own group.
-        unsafe { libc::setpgid(0, 0) };
-        if self.image.foreground {
+        match self.image.session {
+            Session::Shared => {}
+            // SAFETY: setpgid(0, 0) makes this child the leader of its own group.
+            Session::Group => drop(unsafe { libc::setpgid(0, 0) }),
+            Session::Own => {
+                // SAFETY: takes nothing; a forked child leads no group, so it cannot fail.
+                unsafe { libc::setsid() };
+                if self.image.foreground {
+                    // Take the terminal over from the old session, as root may.
+                    // SAFETY: takes numbers; without a terminal it fails, which is fine.
+                    unsafe { libc::ioctl(0, libc::TIOCSCTTY, 1) };
+                }
+            }
+        }
+        if self.image.foreground && self.image.session == Session::Group {
             // All signals are blocked, so SIGTTOU cannot stop us here.
             // SAFETY: takes numbers.
             let own = unsafe { libc::getpid() };

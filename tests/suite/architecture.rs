@@ -27,6 +27,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("probe", &["units"]),
     ("evidence", &["units"]),
     ("store", &["units", "evidence"]),
+    ("compat", &["exit", "sys", "units"]),
     ("telemetry", &["config", "plan", "sys", "units"]),
     ("supervisor", &["config", "exit", "facts", "link", "plan", "sys", "units"]),
     (

@@ -18,6 +18,7 @@
 mod architecture;
 mod bundle;
 mod cli;
+mod compat;
 mod configuration;
 mod container;
 mod examples;
@@ -40,6 +41,7 @@ fn main() {
     trials.extend(configuration::trials(setup));
     trials.extend(examples::trials(setup));
     trials.extend(init::trials(setup));
+    trials.extend(compat::trials(setup));
     trials.extend(hooks::trials(setup));
     trials.extend(jvm::trials(setup));
     trials.extend(jvm_trouble::trials(setup));

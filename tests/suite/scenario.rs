@@ -20,6 +20,8 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Scenario<'a> {
     setup: &'a Setup,
     config: Option<String>,
+    /// Called by this name, through a link.
+    name: Option<String>,
     arguments: Vec<String>,
     command: Vec<String>,
     environment: Vec<(String, String)>,
@@ -40,6 +42,7 @@ impl<'a> Scenario<'a> {
         Self {
             setup,
             config: None,
+            name: None,
             arguments: Vec::new(),
             command: Vec::new(),
             environment: Vec::new(),
@@ -56,6 +59,12 @@ impl<'a> Scenario<'a> {
 
     pub(crate) fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
+        self
+    }
+
+    /// Called as another init: its options are the arguments.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
         self
     }
 
@@ -110,7 +119,14 @@ impl<'a> Scenario<'a> {
         std::fs::write(&config, self.config.as_deref().unwrap_or("")).expect("the configuration is written");
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-        let mut inner: Vec<String> = vec![self.setup.binary.display().to_string(), "run".to_owned()];
+        let mut inner: Vec<String> = match &self.name {
+            None => vec![self.setup.binary.display().to_string(), "run".to_owned()],
+            Some(name) => {
+                let link = self.folder.join(name);
+                std::os::unix::fs::symlink(&self.setup.binary, &link).expect("the link is made");
+                vec![link.display().to_string()]
+            }
+        };
         if self.config.is_some() {
             inner.extend(["--config".to_owned(), config.display().to_string()]);
         }
@@ -194,6 +210,11 @@ impl Running {
     /// Everything printed, once `text` is among it.
     pub(crate) fn wait_for(&self, text: &str) -> String {
         self.output.wait_for(text)
+    }
+
+    /// Everything printed so far.
+    pub(crate) fn output(&self) -> String {
+        self.output.text()
     }
 
     /// bookend's pid as seen from here.
