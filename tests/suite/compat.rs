@@ -120,15 +120,7 @@ fn early_term(setup: &Setup) -> Outcome {
     for (name, option) in [("tini", "-g"), ("tini", "-s"), ("dumb-init", "-v"), ("dumb-init", "-c")] {
         for _ in 0..25 {
             let running = Scenario::new(setup).named(name).argument(option).command(["sleep", "600"]).start();
-            let init = running.init();
-            // Blocked signals wait; before that the kernel drops what PID 1 has no handler for.
-            crate::scenario::poll("signals are blocked", || {
-                let status = std::fs::read_to_string(format!("/proc/{init}/status")).ok()?;
-                let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?.trim().to_owned();
-                let is_ours =
-                    std::fs::read_link(format!("/proc/{init}/exe")).is_ok_and(|exe| exe == setup.binary);
-                (is_ours && u64::from_str_radix(&mask, 16).ok()? & (1 << 14) != 0).then_some(())
-            });
+            running.wait_until_signals_are_blocked(setup);
             running.stop().exits(143);
         }
     }

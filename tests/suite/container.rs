@@ -7,7 +7,7 @@ use crate::bundle;
 use crate::hprof;
 use crate::jvm::VERSIONS;
 use crate::scenario::{Scenario, poll};
-use crate::setup::{Need, Setup};
+use crate::setup::{Need, Setup, TINI};
 use libtest_mimic::Trial;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +26,8 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("container::from_scratch", docker, from_scratch),
         setup.trial("container::read_only_root", docker, read_only),
         setup.trial("container::a_user_without_a_name", docker, unknown_user),
-        setup.trial("container::under_another_init", docker, other_init),
+        setup.trial("container::under_another_init", &[Need::Docker, Need::Tini], other_init),
+        setup.trial("container::docker_init_is_our_binary", &[Need::DockerInit], docker_init),
         setup.trial("container::no_capabilities", docker, no_capabilities),
         setup.trial("container::dump_from_docker_exec", docker, exec),
         setup.trial("container::health_check", docker, health),
@@ -191,12 +192,44 @@ fn unknown_user(setup: &Setup) -> Outcome {
 }
 
 fn other_init(setup: &Setup) -> Outcome {
-    let container = Container::run(setup, &image(setup, 21)?, &["--init"], &[])?;
+    let volume = format!("{TINI}:/tini:ro");
+    let options = ["--volume", &volume, "--entrypoint", "/tini"];
+    let java = ["java", "-cp", "/srv/classes", "SickService"];
+    let command = [&["--", "/bookend", "run", "--"], &java[..]].concat();
+    let container = Container::run(setup, &image(setup, 21)?, &options, &command)?;
     container.wait_for("not PID 1: running as a subreaper");
     container.wait_for("attached to the JVM");
     container.wait_for("ready on port 8080");
     assert_eq!(container.stop()?, 143, "{}", container.logs());
     container.has_evidence()
+}
+
+/// `docker run --init`: the engine's init is our binary by another name, and
+/// above a bookend that has evidence to take.
+fn docker_init(setup: &Setup) -> Outcome {
+    let container = Container::run(setup, &image(setup, 21)?, &["--init"], &[])?;
+    container.wait_for("not PID 1: running as a subreaper");
+    container.wait_for("attached to the JVM");
+    container.wait_for("ready on port 8080");
+    let first = docker(setup, &["exec", &container.name, "readlink", "/proc/1/exe"])?;
+    assert!(first.contains("docker-init"), "{first}");
+    assert_eq!(container.stop()?, 143, "{}", container.logs());
+    container.has_evidence()?;
+    // And above something plain: signals, codes, orphans.
+    let run = |script: &str| {
+        let client = setup.docker.as_ref().expect("the need was checked");
+        let output = Command::new(client)
+            .args(["run", "--rm", "--init", "--network", "none", "bookend-test/debian", "sh", "-c", script])
+            .output()
+            .expect("the client runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(run("exit 42").0, Some(42));
+    assert_eq!(run("kill -9 $$").0, Some(137));
+    let (code, text) =
+        run("(sh -c 'sleep .2 & exit' &) ; sleep 1; grep -l 'State:.Z' /proc/[0-9]*/status; echo done");
+    assert_eq!((code, text.as_str()), (Some(0), "done\n"), "no zombie is left");
+    Ok(())
 }
 
 fn no_capabilities(setup: &Setup) -> Outcome {

@@ -1,6 +1,6 @@
 //! Hooks: order, failure, time-outs, stops, exports, preflight.
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, on_terminal};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 
@@ -246,32 +246,12 @@ fn preflight(setup: &Setup) -> Outcome {
 fn terminal_key(setup: &Setup) -> Outcome {
     let scenario = Scenario::new(setup);
     let path = scenario.folder().join("bookend.toml");
-    let config = hook("slow", "echo HOOK RUNS; exec sleep 600", "retries = 3\non_failure = \"continue\"");
+    let config = hook("slow", "echo READY; exec sleep 600", "retries = 3\non_failure = \"continue\"");
     std::fs::write(&path, config).map_err(|error| error.to_string())?;
-    // A pseudo-terminal whose other end is a program that presses the key.
-    let script = "import os, pty, sys\n\
-        pid, master = pty.fork()\n\
-        if pid == 0: os.execvp(sys.argv[1], sys.argv[1:])\n\
-        text = b''\n\
-        pressed = False\n\
-        while True:\n\
-        \x20   try: data = os.read(master, 4096)\n\
-        \x20   except OSError: break\n\
-        \x20   if not data: break\n\
-        \x20   text += data\n\
-        \x20   if b'HOOK RUNS' in text and not pressed: pressed = True; os.write(master, b'\\x03')\n\
-        sys.stdout.buffer.write(text)\n\
-        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
-    let output = std::process::Command::new("python3")
-        .args(["-c", script, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
-        .arg(&setup.binary)
-        .args(["run", "--config"])
-        .arg(&path)
-        .args(["--", "sh", "-c", MAIN])
-        .output()
-        .map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(130), "{text}");
+    let path = path.display().to_string();
+    let arguments = ["run", "--config", &path, "--", "sh", "-c", MAIN];
+    let (code, text) = on_terminal(setup, "os.write(master, b'\\x03')", &arguments);
+    assert_eq!(code, Some(130), "{text}");
     assert!(!text.contains("MAIN STARTED") && !text.contains("tried again"), "{text}");
     Ok(())
 }

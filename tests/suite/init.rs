@@ -1,7 +1,7 @@
 //! PID 1: what every init must do. Names carry the numbers of the conformance
 //! list where they have one.
 
-use crate::scenario::{Scenario, poll};
+use crate::scenario::{Scenario, on_terminal, poll};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 
@@ -396,47 +396,13 @@ fn descriptors(setup: &Setup) -> Outcome {
     Ok(())
 }
 
-/// A program on the other end of a pseudo-terminal: runs its arguments there,
-/// and once the output holds `READY` does `deed` (Python, with `master`).
-fn on_terminal(setup: &Setup, deed: &str, command: &[&str]) -> (Option<i32>, String) {
-    // bookend leads the session, as in `docker run -it`.
-    let script = format!(
-        "import os, pty, subprocess, sys\n\
-        master, slave = pty.openpty()\n\
-        child = subprocess.Popen(sys.argv[1:], stdin=slave, stdout=slave, stderr=slave)\n\
-        os.close(slave)\n\
-        text = b''\n\
-        done = False\n\
-        while True:\n\
-        \x20   try: data = os.read(master, 4096)\n\
-        \x20   except OSError: break\n\
-        \x20   if not data: break\n\
-        \x20   text += data\n\
-        \x20   if b'READY' in text and not done:\n\
-        \x20       done = True\n\
-        \x20       {deed}\n\
-        sys.stdout.buffer.write(text)\n\
-        sys.exit(child.wait())\n"
-    );
-    let output = std::process::Command::new("timeout")
-        .args(["60", "python3", "-c", &script, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
-        .args(["setsid", "--ctty"])
-        .arg(&setup.binary)
-        .args(["run", "--"])
-        .args(command)
-        .env("BOOKEND_CONFIG", "")
-        .output()
-        .expect("python3 runs");
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 fn keys(setup: &Setup) -> Outcome {
-    let sleep = ["sh", "-c", "echo READY; exec sleep 600"];
+    let sleep = ["run", "--", "sh", "-c", "echo READY; exec sleep 600"];
     let (code, text) = on_terminal(setup, "os.write(master, b'\\x03')", &sleep);
     assert_eq!(code, Some(130), "{text}");
     let (code, text) = on_terminal(setup, "os.write(master, b'\\x1c')", &sleep);
     assert_eq!(code, Some(131), "{text}");
-    let job_control = ["bash", "--norc", "-ic", "echo READY $-; exit 4"];
+    let job_control = ["run", "--", "bash", "--norc", "-ic", "echo READY $-; exit 4"];
     let (code, text) = on_terminal(setup, "pass", &job_control);
     assert_eq!(code, Some(4), "{text}");
     assert!(!text.contains("job control") && !text.contains("terminal process group"), "{text}");
@@ -451,7 +417,7 @@ fn hang_up(setup: &Setup) -> Outcome {
         "trap 'echo got HUP > {}; exit 129' HUP; echo READY; while :; do sleep .1; done",
         file.display()
     );
-    let (code, text) = on_terminal(setup, "os.close(master); break", &["sh", "-c", &child]);
+    let (code, text) = on_terminal(setup, "os.close(master); break", &["run", "--", "sh", "-c", &child]);
     assert_eq!(code, Some(129), "{text}");
     assert!(file.exists(), "{text}");
     Ok(())
@@ -460,7 +426,7 @@ fn hang_up(setup: &Setup) -> Outcome {
 /// Nobody is there to continue what a key has stopped: without help the
 /// container would hang for ever.
 fn ctrl_z(setup: &Setup) -> Outcome {
-    let child = ["sh", "-c", "echo READY; sleep 1.25; exit 3"];
+    let child = ["run", "--", "sh", "-c", "echo READY; sleep 1.25; exit 3"];
     // Once `sleep` runs: a shell that is stopped between its vfork and the exec
     // of its child is a known gap (docs/signals.md).
     let deed = "import glob\n\
@@ -485,14 +451,7 @@ fn early_term(setup: &Setup) -> Outcome {
     for (config, rounds) in [("", 60), (hook, 60)] {
         for _ in 0..rounds {
             let running = Scenario::new(setup).config(config).command(["sleep", "600"]).start();
-            let init = running.init();
-            poll("signals are blocked", || {
-                let status = std::fs::read_to_string(format!("/proc/{init}/status")).ok()?;
-                let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?.trim().to_owned();
-                let is_ours =
-                    std::fs::read_link(format!("/proc/{init}/exe")).is_ok_and(|exe| exe == setup.binary);
-                (is_ours && u64::from_str_radix(&mask, 16).ok()? & (1 << 14) != 0).then_some(())
-            });
+            running.wait_until_signals_are_blocked(setup);
             running.stop().exits(143);
         }
     }

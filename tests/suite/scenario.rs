@@ -227,6 +227,19 @@ impl Running {
         })
     }
 
+    /// The first moment from which a signal cannot be lost: before it the kernel
+    /// drops what PID 1 has no handler for.
+    pub(crate) fn wait_until_signals_are_blocked(&self, setup: &Setup) {
+        let init = self.init();
+        poll("signals are blocked", || {
+            let status = std::fs::read_to_string(format!("/proc/{init}/status")).ok()?;
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?.trim().to_owned();
+            let is_ours =
+                std::fs::read_link(format!("/proc/{init}/exe")).is_ok_and(|exe| exe == setup.binary);
+            (is_ours && u64::from_str_radix(&mask, 16).ok()? & (1 << 14) != 0).then_some(())
+        });
+    }
+
     /// The pid, as seen from here, of the process below bookend that has `name`
     /// in its command line.
     pub(crate) fn descendant(&self, name: &str) -> i32 {
@@ -337,4 +350,37 @@ fn is_below(pid: i32, ancestor: i32) -> bool {
         }
     }
     false
+}
+
+/// A program on the other end of a pseudo-terminal: runs bookend there,
+/// and once the output holds `READY` does `deed` (Python, with `master`).
+pub(crate) fn on_terminal(setup: &Setup, deed: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    // bookend leads the session, as in `docker run -it`.
+    let script = format!(
+        "import os, pty, subprocess, sys\n\
+        master, slave = pty.openpty()\n\
+        child = subprocess.Popen(sys.argv[1:], stdin=slave, stdout=slave, stderr=slave)\n\
+        os.close(slave)\n\
+        text = b''\n\
+        done = False\n\
+        while True:\n\
+        \x20   try: data = os.read(master, 4096)\n\
+        \x20   except OSError: break\n\
+        \x20   if not data: break\n\
+        \x20   text += data\n\
+        \x20   if b'READY' in text and not done:\n\
+        \x20       done = True\n\
+        \x20       {deed}\n\
+        sys.stdout.buffer.write(text)\n\
+        sys.exit(child.wait())\n"
+    );
+    let output = Command::new("timeout")
+        .args(["60", "python3", "-c", &script, "unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+        .args(["setsid", "--ctty"])
+        .arg(&setup.binary)
+        .args(arguments)
+        .env("BOOKEND_CONFIG", "")
+        .output()
+        .expect("python3 runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -16,9 +16,14 @@ pub(crate) struct Setup {
     pub(crate) classes: Option<PathBuf>,
     /// The engine's client, if an engine answers.
     pub(crate) docker: Option<PathBuf>,
+    /// `docker run --init` runs our binary.
+    pub(crate) docker_init_is_ours: bool,
     pub(crate) is_root: bool,
     is_ci: bool,
 }
+
+/// Another init, for us to run below.
+pub(crate) const TINI: &str = "/usr/bin/tini-static";
 
 /// What a test cannot do without.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +32,10 @@ pub(crate) enum Need {
     Root,
     Java(u32),
     Docker,
+    /// A private engine, whose init is our binary.
+    DockerInit,
+    /// Debian's static tini, to run above us.
+    Tini,
 }
 
 impl Setup {
@@ -41,6 +50,7 @@ impl Setup {
             java: java.collect(),
             classes: variable("BOOKEND_TEST_CLASSES"),
             docker: variable("BOOKEND_TEST_DOCKER"),
+            docker_init_is_ours: std::env::var_os("BOOKEND_TEST_DOCKER_INIT").is_some(),
             is_root: nix::unistd::geteuid().is_root(),
             is_ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
         }
@@ -58,6 +68,12 @@ impl Setup {
             }
             Need::Docker if self.docker.is_none() => {
                 Some("needs a Docker engine: run `cargo xtask test`".to_owned())
+            }
+            Need::DockerInit if !self.docker_init_is_ours => Some(
+                "needs an engine whose init is ours: run `cargo xtask test` where none answers".to_owned(),
+            ),
+            Need::Tini if !std::path::Path::new(TINI).is_file() => {
+                Some(format!("needs {TINI}: Debian's package tini"))
             }
             _ => None,
         }

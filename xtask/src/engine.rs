@@ -38,21 +38,23 @@ impl Engine {
     }
 
     /// That one, or a private one made from Debian's `docker.io`.
-    pub(crate) fn find_or_start() -> Result<Self> {
+    /// `docker run --init` of a private one uses `init`.
+    pub(crate) fn find_or_start(init: &Path) -> Result<Self> {
         if let Some(engine) = Self::existing() {
             return Ok(engine);
         }
         if !is_root() {
             bail!("no Docker engine answers, and only root can start one");
         }
-        let programs = ["dockerd", "docker-init", "iptables", "debootstrap"];
+        // tini-static is the other init that the tests run bookend below.
+        let programs = ["dockerd", "docker-init", "iptables", "debootstrap", "tini-static"];
         if !programs.iter().all(|name| find(name).is_some() || sbin(name).is_some()) {
             install(&["docker.io", "debootstrap", "iptables", "tini"])?;
         }
-        step("Starting a private Docker engine", Self::start)
+        step("Starting a private Docker engine", || Self::start(init))
     }
 
-    fn start() -> Result<Self> {
+    fn start(init: &Path) -> Result<Self> {
         // Socket paths are short (108 bytes), so not below the checkout.
         let folder = PathBuf::from(format!("/tmp/bookend-engine-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
@@ -61,6 +63,9 @@ impl Engine {
         std::fs::create_dir_all(&data)?;
         let settings = format!("{{\"deprecated-key-path\":\"{}/key.json\"}}\n", folder.display());
         std::fs::write(folder.join("daemon.json"), settings)?;
+        // By its name it knows what it is to be.
+        let docker_init = folder.join("docker-init");
+        std::fs::copy(init, &docker_init)?;
         let control_group = format!("/bookend-test-{}", std::process::id());
         let log = std::fs::File::create(folder.join("dockerd.log"))?;
         let process = Command::new("setpriv")
@@ -96,6 +101,7 @@ impl Engine {
                 "--ip-forward=false",
                 "--ip-masq=false",
             ])
+            .arg(format!("--init-path={}", docker_init.display()))
             .arg("--shutdown-timeout=3")
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -145,6 +151,7 @@ impl Engine {
         let mut variables = vec![("DOCKER_BUILDKIT", "0".to_owned())];
         if let Some(private) = &self.private {
             variables.push(("DOCKER_HOST", format!("unix://{}/docker.sock", private.folder.display())));
+            variables.push(("BOOKEND_TEST_DOCKER_INIT", "ours".to_owned()));
             variables.push(("DOCKER_CONFIG", private.folder.join("client").display().to_string()));
         }
         variables

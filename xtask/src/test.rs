@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::tools::{self, build, is_root, root, say, step};
 use crate::{images, java};
 use anyhow::Result;
+use std::path::Path;
 use std::process::Command;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     suite.env("BOOKEND_TEST_CLASSES", java::classes()?);
 
-    let engine = if without_containers { None } else { engine(is_ci)? };
+    let engine = if without_containers { None } else { engine(&binary, is_ci)? };
     if let Some(engine) = &engine {
         suite.env("BOOKEND_TEST_DOCKER", engine.client()).envs(engine.environment());
     }
@@ -41,8 +42,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// An engine with the images; without one the container tests are skipped,
 /// which CI does not accept.
-fn engine(is_ci: bool) -> Result<Option<Engine>> {
-    let made = Engine::find_or_start().and_then(|engine| {
+fn engine(binary: &Path, is_ci: bool) -> Result<Option<Engine>> {
+    let made = Engine::find_or_start(binary).and_then(|engine| {
         images::make(&engine)?;
         Ok(engine)
     });
