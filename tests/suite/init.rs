@@ -37,7 +37,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("init::e5_arguments_are_bytes", root, argument_bytes),
         setup.trial("init::e8_nobody_reads_our_output", root, nobody_reads),
         setup.trial("init::e10_nobody_special_on_a_read_only_root", root, read_only),
-        setup.trial("init::e13_e14_idle_and_light", root, idle),
+        setup.trial("init::e13_no_wake_ups_while_idle", root, idle),
         setup.trial("init::e6_options_stop_at_the_command", root, option_stop),
         setup.trial("init::e15_static_and_alone_in_an_empty_root", root, empty_root),
         setup.trial("init::not_pid_one_is_a_subreaper", &[], subreaper),
