@@ -5,7 +5,7 @@ use super::output;
 use crate::config::{self, Diagnostics, Inputs};
 use crate::exit;
 use crate::facts::Facts;
-use crate::plan::{self, Plan};
+use crate::plan;
 use crate::supervisor::{self, Roles};
 use crate::sys::signals::Inherited;
 use crate::telemetry;
@@ -55,7 +55,4 @@ const ROLES: Roles = Roles {
 /// whatever would need it.
 #[cfg(not(feature = "agent"))]
 const ROLES: Roles =
-    Roles { preflight: |_: &Plan| exit::INTERNAL, prepare_agent: |_| {}, agent: |_, _| exit::INTERNAL };
-
-#[cfg(feature = "agent")]
-const _: fn(&Plan) -> u8 = ROLES.preflight;
+    Roles { preflight: |_| exit::INTERNAL, prepare_agent: |_| {}, agent: |_, _| exit::INTERNAL };

@@ -89,7 +89,6 @@ pub enum OnFailure {
 /// `[[hook]]`
 #[derive(Clone, Debug)]
 pub struct Hook {
-    pub place: Place,
     pub name: Setting<String>,
     pub command: Setting<Vec<String>>,
     pub stage: Setting<Stage>,
@@ -216,7 +215,6 @@ impl Preflight {
 
 impl Hook {
     fn read(mut reader: Reader<'_>, context: &mut Context) -> Option<Self> {
-        let place = reader.place().clone();
         let name = reader.required("name", context);
         let command = reader.required("command", context);
         let stage = reader.or("stage", Stage::PreStart, context);
@@ -234,7 +232,6 @@ impl Hook {
         let exports = reader.or("exports", false, context);
         reader.finish(context);
         Some(Self {
-            place,
             name: name?,
             command: command?,
             stage,

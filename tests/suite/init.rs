@@ -193,6 +193,15 @@ fn stubborn_leftover(setup: &Setup) -> Outcome {
     Ok(())
 }
 
+/// Python: how many processes are dead and wait for PID 1 to reap them.
+const ZOMBIES: &str = "def zombies():\n\
+        \x20   found = 0\n\
+        \x20   for name in os.listdir('/proc'):\n\
+        \x20       if name.isdigit():\n\
+        \x20           try: found += open(f'/proc/{name}/stat').read().split(') ')[1].startswith('Z 1 ')\n\
+        \x20           except OSError: pass\n\
+        \x20   return found\n";
+
 fn orphans(setup: &Setup) -> Outcome {
     let script = "import os,time\n\
         for _ in range(300):\n\
@@ -201,17 +210,11 @@ fn orphans(setup: &Setup) -> Outcome {
         \x20       if os.fork() == 0: os._exit(0)\n\
         \x20       os._exit(0)\n\
         \x20   os.waitpid(pid, 0)\n\
-        def zombies():\n\
-        \x20   found = 0\n\
-        \x20   for name in os.listdir('/proc'):\n\
-        \x20       if name.isdigit():\n\
-        \x20           try: found += open(f'/proc/{name}/stat').read().split(') ')[1].startswith('Z 1 ')\n\
-        \x20           except OSError: pass\n\
-        \x20   return found\n\
         for _ in range(1000):\n\
         \x20   if zombies() == 0: print('no zombies', flush=True); break\n\
         \x20   time.sleep(.01)\n";
-    Scenario::new(setup).command(["python3", "-c", script]).finish().exits(0).says("no zombies");
+    let script = [ZOMBIES, script].concat();
+    Scenario::new(setup).command(["python3", "-c", &script]).finish().exits(0).says("no zombies");
     Ok(())
 }
 
@@ -494,19 +497,13 @@ fn storm(setup: &Setup) -> Outcome {
         \x20       if os.fork() == 0: os._exit(0)\n\
         \x20       os._exit(0)\n\
         \x20   os.waitpid(pid, 0)\n\
-        def zombies():\n\
-        \x20   found = 0\n\
-        \x20   for name in os.listdir('/proc'):\n\
-        \x20       if name.isdigit():\n\
-        \x20           try: found += open(f'/proc/{name}/stat').read().split(') ')[1].startswith('Z 1 ')\n\
-        \x20           except OSError: pass\n\
-        \x20   return found\n\
         for _ in range(1000):\n\
         \x20   if zombies() == 0: break\n\
         \x20   time.sleep(.01)\n\
         print('zombies', zombies(), 'signals', 'seen' if seen else 'lost', flush=True)\n\
         time.sleep(600)\n";
-    let running = Scenario::new(setup).command(["python3", "-c", script]).start();
+    let script = [ZOMBIES, script].concat();
+    let running = Scenario::new(setup).command(["python3", "-c", &script]).start();
     running.wait_for("ready");
     let init = running.init();
     let text = poll("the storm is over", || {
