@@ -43,11 +43,11 @@ pub(super) fn run(
     inherited: &Inherited,
 ) -> Result<Status, Trouble> {
     let signals = SignalDescriptor::open().map_err(Trouble::Signals)?;
-    let foreground = terminal::has_foreground();
-    let child = spawn::spawn(&image(behaviour, command, environment, foreground), inherited)
-        .map_err(Trouble::Spawn)?;
+    let on_terminal = terminal::has_foreground();
+    let image = image(behaviour, command, environment, on_terminal);
+    let child = spawn::spawn(&image, inherited).map_err(Trouble::Spawn)?;
     descriptors::close_from(3, &[signals.as_fd().as_raw_fd()]);
-    let init = Init { behaviour, child, foreground };
+    let init = Init { behaviour, child, session: image.session, on_terminal };
     loop {
         while let Some(received) = signals.read() {
             init.forward(received);
@@ -67,15 +67,32 @@ pub(super) fn run(
 struct Init<'a> {
     behaviour: &'a Behaviour,
     child: Pid,
-    foreground: bool,
+    session: Session,
+    /// We had its foreground at start.
+    on_terminal: bool,
 }
 
 impl Init<'_> {
+    /// Keys reach us and the child alike.
+    fn shares_terminal(&self) -> bool {
+        self.on_terminal && self.session == Session::Shared
+    }
+
     fn forward(&self, received: Received) {
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
-        // SIGCHLD only wakes us; a SIGPIPE of our own is no message.
-        if received.signal == Signal::CHLD || (received.signal == Signal::PIPE && received.sender == own) {
+        // SIGCHLD only wakes us.
+        if received.signal == Signal::CHLD || !received.is_meant_for_us(self.shares_terminal()) {
             return;
+        }
+        if received.is_key() {
+            if received.signal == Signal::TSTP && self.shares_terminal() {
+                // There is no shell that would continue what Ctrl-Z stopped.
+                let _nobody = process::signal_own_group(Signal::CONT);
+                return;
+            }
+            if terminal::shares_our_group(self.child) {
+                // It has it from the terminal already.
+                return;
+            }
         }
         let rewritten = self.behaviour.rewrite.iter().find(|(from, _)| *from == received.signal);
         let Some(signal) = rewritten.map_or(Some(received.signal), |(_, to)| *to) else { return };
@@ -83,10 +100,10 @@ impl Init<'_> {
             super::complain(&format!("{}passing signal {}\n", self.behaviour.prefix, signal.number()));
         }
         // It is not reaped yet, so at worst it has ended and its exit follows.
-        let _ended = if self.behaviour.to_group {
-            process::signal_group(self.child, signal)
-        } else {
-            process::signal(self.child, signal)
+        let _ended = match (self.behaviour.to_group, self.session) {
+            (true, Session::Shared) => process::signal_own_group(signal),
+            (true, _) => process::signal_group(self.child, signal),
+            (false, _) => process::signal(self.child, signal),
         };
     }
 
@@ -98,8 +115,9 @@ impl Init<'_> {
                 Reaped::NoneEnded | Reaped::NoChildren => return ended,
                 Reaped::Ended(pid, status) if pid == self.child => ended = Some(status),
                 Reaped::Stopped(pid, Signal::TSTP | Signal::TTIN | Signal::TTOU)
-                    if pid == self.child && self.foreground =>
+                    if pid == self.child && self.on_terminal =>
                 {
+                    let _gone = process::signal(pid, Signal::CONT);
                     let _gone = process::signal_group(pid, Signal::CONT);
                 }
                 Reaped::Ended(..) | Reaped::Stopped(..) => {}
@@ -112,8 +130,13 @@ fn image(
     behaviour: &Behaviour,
     command: &[OsString],
     environment: &[(OsString, OsString)],
-    foreground: bool,
+    on_terminal: bool,
 ) -> Image {
+    // On a terminal everybody shares our group, so that keys reach us too.
+    let session = match behaviour.session {
+        Session::Group if on_terminal => Session::Shared,
+        session => session,
+    };
     let text = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
     let name = command.first().map(OsString::as_os_str).unwrap_or_default();
     Image {
@@ -125,8 +148,7 @@ fn image(
             .collect(),
         directory: None,
         credentials: None,
-        session: behaviour.session,
-        foreground,
+        session,
     }
 }
 

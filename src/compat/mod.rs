@@ -11,6 +11,7 @@ mod dumb_init;
 mod init;
 mod tini;
 
+use crate::sys::descriptors;
 use crate::sys::signals::Inherited;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -51,9 +52,10 @@ fn variable<'e>(environment: &'e [(OsString, OsString)], name: &str) -> Option<&
     environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
 }
 
-/// Writes to standard error, or not: nobody may be there.
+/// Writes to standard error, or not: nobody may be there, or nobody may read, and
+/// an init waits for neither.
 fn complain(text: &str) {
-    drop(std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()));
+    let _unread = descriptors::write_without_waiting(descriptors::standard_error(), text.as_bytes());
 }
 
 /// Writes to standard output.

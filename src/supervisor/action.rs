@@ -42,8 +42,9 @@ pub(super) struct Effects<'a> {
     pub(super) link: Option<OwnedFd>,
     exported: Variables,
     export_file: Option<ExportFile>,
-    /// We had the terminal's foreground at start, so it is ours to give.
-    foreground: bool,
+    /// A group of its own for each child; but on a terminal all share ours, so that
+    /// keys reach us too and nobody has to hand the foreground round.
+    pub(super) session: Session,
     /// A signal went to somebody that may already be gone: look for ended children.
     pub(super) look_for_ended: bool,
     /// Ours, beside the link: the signal descriptor.
@@ -71,7 +72,7 @@ impl<'a> Effects<'a> {
             link: None,
             exported: Variables::new(),
             export_file: None,
-            foreground: terminal::has_foreground(),
+            session: if terminal::has_foreground() { Session::Shared } else { Session::Group },
             look_for_ended: false,
             signals,
             directory: None,
@@ -83,15 +84,18 @@ impl<'a> Effects<'a> {
         match action {
             Action::Spawn(child) => return Some(self.spawn(child, outcome)),
             Action::Signal(child, signal) => self.signal(child, signal),
-            Action::SignalGroup(child, signal) => {
-                if let Some(pid) = self.children.pid_of(child) {
-                    if process::signal_group(pid, signal).is_err() {
-                        let _gone = process::signal(pid, signal);
-                    }
-                    // A stopped process takes no signal but KILL until it is continued.
-                    let _gone = process::signal_group(pid, Signal::CONT);
+            Action::SignalTree(child, signal) => {
+                // A stopped process takes no signal but KILL until it is continued.
+                for signal in [signal, Signal::CONT] {
+                    self.signal_tree(child, signal);
                 }
             }
+            Action::SignalIfMissed(child, signal) => {
+                if self.children.pid_of(child).is_some_and(|pid| !terminal::shares_our_group(pid)) {
+                    self.signal(child, signal);
+                }
+            }
+            Action::ContinueGroup => continue_group(),
             Action::SignalLeftovers(signal) => {
                 let agent = self.children.pid_of(Child::Agent);
                 for signal in [signal, Signal::CONT] {
@@ -133,9 +137,20 @@ impl<'a> Effects<'a> {
             info!("the main process is stopped (SIGSTOP): continuing it, so that it can end");
             let _gone = process::signal(pid, Signal::CONT);
         }
-        // On a terminal, a key may have stopped something below it.
-        if self.foreground {
-            let _gone = process::signal_group(pid, Signal::CONT);
+    }
+
+    /// A group of its own is signalled at once; who shares ours, one by one.
+    fn signal_tree(&self, child: Child, signal: Signal) {
+        let Some(pid) = self.children.pid_of(child) else {
+            return;
+        };
+        if self.session == Session::Shared {
+            // Children before parents: a parent that sees its child end may start another.
+            for pid in processes::descendants(pid, &processes::list()).into_iter().rev() {
+                let _gone = process::signal(pid, signal);
+            }
+        } else if process::signal_group(pid, signal).is_err() {
+            let _gone = process::signal(pid, signal);
         }
     }
 
@@ -239,8 +254,7 @@ impl<'a> Effects<'a> {
                 .and_then(|path| CString::new(path.as_os_str().as_bytes()).ok())
                 .or_else(|| self.directory.clone()),
             credentials: program.identity.as_ref().map(credentials),
-            session: Session::Group,
-            foreground: self.foreground,
+            session: self.session,
         };
         match spawn::spawn(&image, self.inherited) {
             Ok(pid) => {
@@ -343,30 +357,25 @@ impl<'a> Effects<'a> {
         }
     }
 
-    /// A hook that had the terminal's foreground died of a key (Ctrl-C, Ctrl-\\):
-    /// whoever pressed it meant all of us.
-    pub(super) fn was_interrupted(&self, child: Child, status: Status) -> Option<Event> {
-        let by_key = [Signal::INT, Signal::QUIT].map(crate::exit::of_signal).contains(&status.code());
-        (self.foreground && by_key && matches!(child, Child::Hook(_)))
-            .then_some(Event::Signal { signal: Signal::INT, from_terminal: true })
-    }
-
-    /// A child was stopped. If a key did it (Ctrl-Z), or the terminal itself,
-    /// there is no shell here that would ever continue it: we do. A SIGSTOP is
-    /// somebody's who knows why.
+    /// A child was stopped. If its terminal did it, there is no shell here that
+    /// would ever continue it: we do. A SIGSTOP is somebody's who knows why.
     pub(super) fn stopped(&self, child: Child, signal: Signal) {
-        if self.foreground
+        if self.session == Session::Shared
             && [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(&signal)
             && let Some(pid) = self.children.pid_of(child)
         {
             debug!(%signal, "the {} was stopped by its terminal: continuing it", notes::name(self.plan, child));
-            let _gone = process::signal_group(pid, Signal::CONT);
+            let _gone = process::signal(pid, Signal::CONT);
+            continue_group();
         }
     }
 
     /// A child of ours is gone; takes in what it leaves.
     pub(super) fn ended(&mut self, child: Child, status: Status) {
-        if self.foreground && matches!(child, Child::Hook(_) | Child::Main | Child::PostStop(_)) {
+        if self.session == Session::Shared
+            && matches!(child, Child::Hook(_) | Child::Main | Child::PostStop(_))
+        {
+            // A shell that died may have kept it.
             terminal::take_foreground();
         }
         match child {
@@ -391,6 +400,11 @@ impl<'a> Effects<'a> {
             _ => {}
         }
     }
+}
+
+/// Everybody on our terminal goes on, ourselves included.
+fn continue_group() {
+    let _nobody = process::signal_own_group(Signal::CONT);
 }
 
 /// HotSpot dies of SIGUSR1 and, up to 17, of SIGUSR2 unless it was given a handler.

@@ -8,6 +8,7 @@ use crate::link::{Deed, MAXIMUM_SIZE};
 use crate::plan::Plan;
 use crate::sys::process::{Reaped, reap};
 use crate::sys::signals::{Inherited, SignalDescriptor};
+use crate::sys::spawn::Session;
 use crate::sys::{clock, socket};
 use crate::units::Signal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -62,15 +63,15 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     /// Everything that is pending now, until nothing is.
     fn gather(&mut self, signals: &SignalDescriptor) {
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
         let mut children_ended = std::mem::take(&mut self.effects.look_for_ended);
         // Bounded: whoever floods us must not keep us from deadlines and children.
         for received in std::iter::from_fn(|| signals.read()).take(SIGNALS_AT_ONCE) {
             match received.signal {
                 Signal::CHLD => children_ended = true,
-                // Our own write to a closed pipe, not a message to the service.
-                Signal::PIPE if received.sender == own => {}
-                signal => self.take_in(Event::Signal { signal, from_terminal: received.from_terminal }),
+                signal if received.is_meant_for_us(self.effects.session == Session::Shared) => {
+                    self.take_in(Event::Signal { signal, by_key: received.is_key() });
+                }
+                signal => debug!(%signal, sender = received.sender, "not for us"),
             }
         }
         if children_ended {
@@ -98,9 +99,6 @@ impl Supervisor<'_> {
                         let took = running.since.until(clock::now());
                         notes::ended(self.effects.plan, running.child, status, took);
                         self.effects.ended(running.child, status);
-                        if let Some(event) = self.effects.was_interrupted(running.child, status) {
-                            self.take_in(event);
-                        }
                         self.take_in(Event::Exited(running.child, status));
                     }
                 },

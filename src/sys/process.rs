@@ -135,6 +135,14 @@ pub fn signal_group(leader: Pid, signal: Signal) -> Result<(), Errno> {
     kill(-leader.0, signal)
 }
 
+/// Sends `signal` to every process of our own group, ourselves included.
+///
+/// # Errors
+/// As [`signal`].
+pub fn signal_own_group(signal: Signal) -> Result<(), Errno> {
+    kill(0, signal)
+}
+
 /// Sends `signal` to every process but ourselves that we may signal. Only for
 /// PID 1, whose namespace holds nobody else's processes.
 ///

@@ -4,6 +4,8 @@
 //! No handler is ever installed, so nothing can be swallowed between a handler
 //! and an exec, and no code runs in signal context.
 
+use super::process::Pid;
+use super::terminal;
 use crate::units::Signal;
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
@@ -110,10 +112,30 @@ fn set_disposition(signal: Signal, handler: libc::sighandler_t) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     pub signal: Signal,
-    /// The kernel sent it because of a key on our terminal (`SI_KERNEL`).
-    pub from_terminal: bool,
+    /// The kernel itself sent it (`SI_KERNEL`), as for a terminal.
+    pub by_kernel: bool,
     /// Who sent it; 0 for the kernel and for senders outside our PID namespace.
     pub sender: i32,
+}
+
+impl Received {
+    /// Not our own doing (a write to a closed pipe, a signal to our own group), and
+    /// not what somebody sends to the whole group that we share with it on a
+    /// terminal (`kill 0` in a script).
+    pub fn is_meant_for_us(self, shares_terminal: bool) -> bool {
+        let Some(sender) = Pid::from_number(self.sender) else {
+            return true;
+        };
+        let is_own = u32::try_from(self.sender) == Ok(std::process::id());
+        !is_own && !(shares_terminal && terminal::shares_our_group(sender))
+    }
+
+    /// A key on our terminal, or its new size: the kernel has given it to every
+    /// process of the foreground group. A hang-up goes to the session's leader
+    /// alone (`drivers/tty/tty_jobctrl.c`).
+    pub fn is_key(self) -> bool {
+        self.by_kernel && [Signal::INT, Signal::QUIT, Signal::TSTP, Signal::WINCH].contains(&self.signal)
+    }
 }
 
 /// A descriptor from which every blocked signal is read (`signalfd(2)`).
@@ -148,7 +170,7 @@ impl SignalDescriptor {
         let signal = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_number)?;
         Some(Received {
             signal,
-            from_terminal: info.ssi_code == libc::SI_KERNEL,
+            by_kernel: info.ssi_code == libc::SI_KERNEL,
             sender: i32::try_from(info.ssi_pid).unwrap_or(0),
         })
     }

@@ -40,8 +40,6 @@ pub struct Image {
     pub directory: Option<CString>,
     pub credentials: Option<Credentials>,
     pub session: Session,
-    /// Give it our terminal's foreground.
-    pub foreground: bool,
 }
 
 /// Which process group and session the child belongs to.
@@ -254,20 +252,11 @@ impl Prepared<'_> {
             Session::Own => {
                 // SAFETY: takes nothing; a forked child leads no group, so it cannot fail.
                 unsafe { libc::setsid() };
-                if self.image.foreground {
-                    // Take the terminal over from the old session, as root may.
-                    // SAFETY: takes numbers; without a terminal it fails, which is fine.
-                    unsafe { libc::ioctl(0, libc::TIOCSCTTY, 1) };
-                }
+                // Take the terminal over from the old session, as root may; without
+                // one it fails, which is fine.
+                // SAFETY: takes numbers.
+                unsafe { libc::ioctl(0, libc::TIOCSCTTY, 1) };
             }
-        }
-        if self.image.foreground && self.image.session == Session::Group {
-            // All signals are blocked, so SIGTTOU cannot stop us here.
-            // SAFETY: takes numbers.
-            let own = unsafe { libc::getpid() };
-            // A terminal that is gone is no reason not to run.
-            // SAFETY: takes numbers.
-            unsafe { libc::tcsetpgrp(0, own) };
         }
         if let Some(credentials) = &self.image.credentials {
             take_credentials(credentials).map_err(|error| Failure { stage: Stage::Credentials, error })?;

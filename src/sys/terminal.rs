@@ -4,9 +4,14 @@ use super::descriptors::standard_input;
 use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 
 /// Standard input is our controlling terminal and our process group has its
-/// foreground: only then may the main process be given it.
+/// foreground: only then is it ours to share or to give.
 pub fn has_foreground() -> bool {
     tcgetpgrp(standard_input()).is_ok_and(|group: Pid| group == getpgrp())
+}
+
+/// `pid` is in our own process group: what a key gives us, it is given too.
+pub fn shares_our_group(pid: super::process::Pid) -> bool {
+    nix::unistd::getpgid(Some(Pid::from_raw(pid.number()))).is_ok_and(|group| group == getpgrp())
 }
 
 /// Takes the terminal's foreground back from a child that ended, so that keys

@@ -34,6 +34,7 @@ impl Signal {
     pub const TSTP: Self = Self(20);
     pub const TTIN: Self = Self(21);
     pub const TTOU: Self = Self(22);
+    pub const WINCH: Self = Self(28);
 
     /// The signal of that number, if Linux has one.
     pub fn from_number(number: i32) -> Option<Self> {

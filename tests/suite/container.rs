@@ -6,8 +6,9 @@
 use crate::bundle;
 use crate::hprof;
 use crate::jvm::VERSIONS;
+use crate::scenario::Init;
 use crate::scenario::{Scenario, poll};
-use crate::setup::{Need, Setup, TINI};
+use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +27,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("container::from_scratch", docker, from_scratch),
         setup.trial("container::read_only_root", docker, read_only),
         setup.trial("container::a_user_without_a_name", docker, unknown_user),
-        setup.trial("container::under_another_init", &[Need::Docker, Need::Tini], other_init),
+        setup.trial("container::under_another_init", &[Need::Docker, Need::Peer(Init::Tini)], other_init),
         setup.trial("container::docker_init_is_our_binary", &[Need::DockerInit], docker_init),
         setup.trial("container::no_capabilities", docker, no_capabilities),
         setup.trial("container::dump_from_docker_exec", docker, exec),
@@ -192,7 +193,7 @@ fn unknown_user(setup: &Setup) -> Outcome {
 }
 
 fn other_init(setup: &Setup) -> Outcome {
-    let volume = format!("{TINI}:/tini:ro");
+    let volume = format!("{}:/tini:ro", Init::Tini.peer().expect("a peer").display());
     let options = ["--volume", &volume, "--entrypoint", "/tini"];
     let java = ["java", "-cp", "/srv/classes", "SickService"];
     let command = [&["--", "/bookend", "run", "--"], &java[..]].concat();

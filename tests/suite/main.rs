@@ -20,6 +20,7 @@ mod bundle;
 mod cli;
 mod compat;
 mod configuration;
+mod conformance;
 mod container;
 mod examples;
 mod hooks;
@@ -29,6 +30,7 @@ mod jvm;
 mod jvm_trouble;
 mod scenario;
 mod setup;
+mod terminal;
 
 use libtest_mimic::{Arguments, Trial};
 use setup::Setup;
@@ -40,7 +42,9 @@ fn main() {
     trials.extend(architecture::trials());
     trials.extend(configuration::trials(setup));
     trials.extend(examples::trials(setup));
+    trials.extend(conformance::trials(setup));
     trials.extend(init::trials(setup));
+    trials.extend(terminal::trials(setup));
     trials.extend(compat::trials(setup));
     trials.extend(hooks::trials(setup));
     trials.extend(jvm::trials(setup));

@@ -1,5 +1,6 @@
 //! What this machine offers to the suite, as `cargo xtask test` found it.
 
+use crate::scenario::Init;
 use libtest_mimic::{Failed, Trial};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,6 @@ pub(crate) struct Setup {
     is_ci: bool,
 }
 
-/// Another init, for us to run below.
-pub(crate) const TINI: &str = "/usr/bin/tini-static";
-
 /// What a test cannot do without.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Need {
@@ -34,8 +32,8 @@ pub(crate) enum Need {
     Docker,
     /// A private engine, whose init is our binary.
     DockerInit,
-    /// Debian's static tini, to run above us.
-    Tini,
+    /// Debian's package of that init; nothing for one of our own names.
+    Peer(Init),
 }
 
 impl Setup {
@@ -72,9 +70,10 @@ impl Setup {
             Need::DockerInit if !self.docker_init_is_ours => Some(
                 "needs an engine whose init is ours: run `cargo xtask test` where none answers".to_owned(),
             ),
-            Need::Tini if !std::path::Path::new(TINI).is_file() => {
-                Some(format!("needs {TINI}: Debian's package tini"))
-            }
+            Need::Peer(init) => init
+                .peer()
+                .filter(|path| !path.is_file())
+                .map(|path| format!("needs {}: Debian's package {}", path.display(), init.name())),
             _ => None,
         }
     }

@@ -37,8 +37,8 @@ pub(super) struct Stop {
     pub(super) begun: Moment,
     /// Stop signals from the terminal's keys, this one included.
     pub(super) keys: u32,
-    /// The stop signal went to the main process.
-    pub(super) forwarded: bool,
+    /// What went to the main process for it, once something did.
+    pub(super) forwarded: Option<Signal>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +146,7 @@ impl<'a> Machine<'a> {
             Event::Skipped(Child::PostStop(index)) => self.post_stop_done(index, now, actions),
             Event::Spawned(_) | Event::Skipped(_) => {}
             Event::Exited(child, status) => self.exited(child, status, now, actions),
-            Event::Signal { signal, from_terminal } => self.signal(signal, from_terminal, now, actions),
+            Event::Signal { signal, by_key } => self.signal(signal, by_key, now, actions),
             Event::Agent(deed) => self.agent_asks(deed, now, actions),
             Event::Alone => self.alone(now, actions),
             Event::NoLeftovers => self.no_leftovers(now, actions),
@@ -242,7 +242,7 @@ impl<'a> Machine<'a> {
         ) {
             return;
         }
-        let asked = self.stop.is_some_and(|stop| stop.forwarded);
+        let asked = self.stop.is_some_and(|stop| stop.forwarded.is_some());
         let reason = if asked { Reason::Stopped } else { Reason::MainEnded };
         // Only where we asked: the same code by itself is the service's own message.
         let mapped = self.plan.stop.exit_codes.get(&status.code()).filter(|_| asked);

@@ -56,7 +56,8 @@ pub enum Event {
     Exited(Child, Status),
     Signal {
         signal: Signal,
-        from_terminal: bool,
+        /// A key on our terminal: everybody in our process group has it already.
+        by_key: bool,
     },
     Agent(Deed),
     /// No child is left, of whatever origin.
@@ -73,8 +74,12 @@ pub enum Action {
     Spawn(Child),
     /// To the process itself.
     Signal(Child, Signal),
-    /// To its whole process group.
-    SignalGroup(Child, Signal),
+    /// To it and to what it has started.
+    SignalTree(Child, Signal),
+    /// A key gave it to our process group: only to a child that has left that.
+    SignalIfMissed(Child, Signal),
+    /// Ctrl-Z stopped our process group, and there is no shell to continue it.
+    ContinueGroup,
     /// To everything in the container that is not ours to keep.
     SignalLeftovers(Signal),
     TellStop {

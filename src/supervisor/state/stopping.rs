@@ -6,46 +6,40 @@ use crate::config::{Forwarding, Trigger};
 use crate::units::{Moment, Signal};
 
 impl Machine<'_> {
-    pub(super) fn signal(
-        &mut self,
-        signal: Signal,
-        from_terminal: bool,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn signal(&mut self, signal: Signal, by_key: bool, now: Moment, actions: &mut Vec<Action>) {
         if self.plan.stop.signals.contains(&signal) {
-            return self.stop_signal(signal, from_terminal, now, actions);
+            return self.stop_signal(signal, by_key, now, actions);
         }
-        let signal = match self.plan.stop.forwarding.get(&signal) {
-            None => signal,
-            Some(Forwarding::As(other)) => *other,
+        if by_key && signal == Signal::TSTP {
+            return actions.push(Action::ContinueGroup);
+        }
+        let action = match self.plan.stop.forwarding.get(&signal) {
+            None if by_key => Action::SignalIfMissed(Child::Main, signal),
+            None => Action::Signal(Child::Main, signal),
+            Some(Forwarding::As(other)) => Action::Signal(Child::Main, *other),
             Some(Forwarding::Drop) => return actions.push(Action::Note(Note::Dropped { signal })),
         };
         match self.phase {
             Phase::Running | Phase::Evidence { .. } | Phase::Stopping { .. } => {
-                actions.push(Action::Signal(Child::Main, signal));
+                actions.push(action);
             }
             _ => actions.push(Action::Note(Note::NotForwarded { signal })),
         }
     }
 
-    fn stop_signal(&mut self, signal: Signal, from_terminal: bool, now: Moment, actions: &mut Vec<Action>) {
-        if let Some(stop) = &mut self.stop {
-            actions.push(Action::Note(Note::StopRepeated { signal }));
-            if from_terminal {
-                stop.keys = stop.keys.saturating_add(1);
-                let keys = stop.keys;
-                self.hurry(keys, now, actions);
-            }
-            return;
+    fn stop_signal(&mut self, signal: Signal, by_key: bool, now: Moment, actions: &mut Vec<Action>) {
+        if self.stop.is_some() {
+            return self.stop_repeated(signal, by_key, now, actions);
         }
-        self.stop = Some(Stop { signal, begun: now, keys: u32::from(from_terminal), forwarded: false });
+        self.stop = Some(Stop { signal, begun: now, keys: u32::from(by_key), forwarded: None });
         let deadline = self.plan.stop.deadline(now);
         self.stop_deadline = self.plan.stop.grace_is_known.then_some(deadline);
         actions.push(Action::Note(Note::Stop { signal, deadline }));
         let kill_at = self.kill_at();
         match &mut self.phase {
-            Phase::Preflight(task) | Phase::Hook { task, .. } => task.stop(signal, kill_at, actions),
+            Phase::Preflight(task) | Phase::Hook { task, .. } => {
+                task.stop(signal, by_key, kill_at, actions);
+            }
             Phase::Boot | Phase::Backoff { .. } => self.close(now, actions),
             Phase::Running => self.stop_main(now, actions),
             // Begun by the main process's own end; the orchestrator's time counts from now.
@@ -53,6 +47,25 @@ impl Machine<'_> {
             // It would run in any stop; only its time gets shorter.
             Phase::PostStop { task, .. } => task.shorten(self.plan.stop.deadline(now)),
             Phase::Starting | Phase::Evidence { .. } | Phase::Stopping { .. } | Phase::Done => {}
+        }
+    }
+
+    /// The same again from an orchestrator changes nothing; a key hurries; another
+    /// stop signal is passed on, as the main process may not have cared for the first.
+    fn stop_repeated(&mut self, signal: Signal, by_key: bool, now: Moment, actions: &mut Vec<Action>) {
+        let Some(stop) = &mut self.stop else { return };
+        actions.push(Action::Note(Note::StopRepeated { signal }));
+        if by_key {
+            stop.keys = stop.keys.saturating_add(1);
+            let keys = stop.keys;
+            return self.hurry(keys, now, actions);
+        }
+        let is_new = stop.signal != signal && stop.forwarded == Some(stop.signal);
+        if is_new && let Phase::Stopping { .. } = self.phase {
+            stop.signal = signal;
+            stop.forwarded = Some(signal);
+            actions.push(Action::Note(Note::Forwarding { signal }));
+            actions.push(Action::Signal(Child::Main, signal));
         }
     }
 
@@ -109,17 +122,21 @@ impl Machine<'_> {
     fn forward_stop_quietly(&mut self, actions: &mut Vec<Action>) {
         let kill_at = self.kill_at();
         let own = self.plan.main.stop_signal;
-        let Some(stop) = self.stop.as_mut().filter(|stop| !stop.forwarded) else {
+        let Some(stop) = self.stop.as_mut().filter(|stop| stop.forwarded.is_none()) else {
             return;
         };
-        stop.forwarded = true;
         let rewritten = match self.plan.stop.forwarding.get(&stop.signal) {
             Some(Forwarding::As(other)) => *other,
             _ => stop.signal,
         };
         let signal = own.unwrap_or(rewritten);
+        stop.forwarded = Some(signal);
         actions.push(Action::Note(Note::Forwarding { signal }));
-        actions.push(Action::Signal(Child::Main, signal));
+        actions.push(if stop.keys > 0 && signal == stop.signal {
+            Action::SignalIfMissed(Child::Main, signal)
+        } else {
+            Action::Signal(Child::Main, signal)
+        });
         self.phase = Phase::Stopping { kill_at };
     }
 }

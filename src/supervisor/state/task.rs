@@ -45,11 +45,21 @@ impl Task {
     }
 
     /// A stop reached it: it gets the signal once, and until `kill_at`.
-    pub(super) fn stop(&mut self, signal: Signal, kill_at: Option<Moment>, actions: &mut Vec<Action>) {
+    pub(super) fn stop(
+        &mut self,
+        signal: Signal,
+        by_key: bool,
+        kill_at: Option<Moment>,
+        actions: &mut Vec<Action>,
+    ) {
         match self.ending {
             Ending::No => {
                 actions.push(Action::Note(Note::Forwarding { signal }));
-                actions.push(Action::SignalGroup(self.child, signal));
+                actions.push(if by_key {
+                    Action::SignalIfMissed(self.child, signal)
+                } else {
+                    Action::SignalTree(self.child, signal)
+                });
                 // Its own limit still holds, where the stop has none.
                 let own = self.timeout_at.after(self.grace);
                 let kill_at = kill_at.map_or(own, |stop| stop.min(own));
@@ -85,7 +95,7 @@ impl Task {
         }
         let timed_out = self.timed_out();
         actions.push(Action::Note(Note::Killing(self.child)));
-        actions.push(Action::SignalGroup(self.child, Signal::KILL));
+        actions.push(Action::SignalTree(self.child, Signal::KILL));
         self.ending = Ending::Killed { timed_out };
     }
 
@@ -93,7 +103,7 @@ impl Task {
         match self.ending {
             Ending::No if now >= self.timeout_at => {
                 actions.push(Action::Note(Note::HookTimedOut { child: self.child }));
-                actions.push(Action::SignalGroup(self.child, Signal::TERM));
+                actions.push(Action::SignalTree(self.child, Signal::TERM));
                 self.ending = Ending::Asked { kill_at: Some(now.after(self.grace)), timed_out: true };
             }
             Ending::Asked { kill_at: Some(at), .. } if now >= at => self.kill(actions),

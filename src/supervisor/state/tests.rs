@@ -116,7 +116,9 @@ impl<'a> World<'a> {
                         self.spawned.push(child);
                         queue.insert(0, Event::Spawned(child));
                     }
-                    Action::Signal(child, signal) | Action::SignalGroup(child, signal) => {
+                    Action::Signal(child, signal)
+                    | Action::SignalTree(child, signal)
+                    | Action::SignalIfMissed(child, signal) => {
                         assert!(self.alive.contains(&child), "{signal} to {child:?}, which is reaped");
                         if child == Child::Main && signal == Signal::TERM {
                             self.stops_sent += 1;
@@ -157,7 +159,7 @@ impl<'a> World<'a> {
 }
 
 fn term() -> Event {
-    Event::Signal { signal: Signal::TERM, from_terminal: false }
+    Event::Signal { signal: Signal::TERM, by_key: false }
 }
 
 #[test]
@@ -264,7 +266,7 @@ fn keys_on_the_terminal_hurry_and_then_kill() {
     let plan = plan_of(&format!("{EVERYTHING}\nstop.grace=1h"));
     let mut world = World::new(&plan);
     world.run_hooks();
-    let key = Event::Signal { signal: Signal::INT, from_terminal: true };
+    let key = Event::Signal { signal: Signal::INT, by_key: true };
     world.feed(key);
     assert!(world.alive.contains(&Child::Main));
     world.feed(key);
@@ -292,7 +294,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let signal = prop_oneof![Just(Signal::TERM), Just(Signal::INT), Just(Signal::HUP), Just(Signal::QUIT)];
     prop_oneof![
         4 => (child, status).prop_map(|(child, status)| Event::Exited(child, status)),
-        2 => (signal, any::<bool>()).prop_map(|(signal, from_terminal)| Event::Signal { signal, from_terminal }),
+        2 => (signal, any::<bool>()).prop_map(|(signal, by_key)| Event::Signal { signal, by_key }),
         1 => Just(Event::Agent(Deed::Captured)),
         1 => Just(Event::Agent(Deed::Stored)),
         1 => Just(Event::Agent(Deed::Ready)),

@@ -1,0 +1,180 @@
+//! E: descriptors, arguments, footprint.
+
+use super::{Case, Outcome, Subject};
+use crate::scenario::{Init, poll};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("e1_inherited_descriptors_are_let_go", descriptors).fails(&[Init::Tini, Init::DumbInit]),
+    Case::new("e2_the_child_has_what_was_inherited", child_descriptors),
+    Case::new("e5_arguments_are_bytes", argument_bytes),
+    Case::new("e6_options_stop_at_the_command", option_stop).fails(&[Init::Tini, Init::Catatonit]),
+    Case::new("e8_nobody_reads_our_output", nobody_reads).fails(&[Init::Tini]),
+    Case::new("e10_nobody_special_on_a_read_only_root", read_only),
+    Case::new("e13_no_wake_ups_while_idle", idle).fails(&[Init::Tini]),
+    Case::new("e15_static_and_alone_in_an_empty_root", empty_root).fails(&[Init::DumbInit]),
+];
+
+/// A pipe that only the service holds ends when the service closes it.
+fn descriptors(subject: &Subject) -> Outcome {
+    let running =
+        subject.scenario().mount("exec 7</etc/passwd 8</etc/passwd").command(["sleep", "600"]).start();
+    running.descendant("sleep");
+    let init = running.init();
+    poll("only its own are open", || {
+        let entries = std::fs::read_dir(format!("/proc/{init}/fd")).ok()?;
+        let open = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        (!open.into_iter().any(|target| target.ends_with("passwd"))).then_some(())
+    });
+    running.stop().exits(143);
+    Ok(())
+}
+
+fn child_descriptors(subject: &Subject) -> Outcome {
+    let script = "for number in $(ls /proc/$$/fd); do case $number in 0|1|2|10|255) ;; *) printf ' %s' $number;; esac; done";
+    let ended = subject.scenario().mount("exec 7</etc/passwd 8</etc/passwd").shell(script).finish();
+    let bare = Command::new("sh")
+        .args(["-c", "exec 7</etc/passwd 8</etc/passwd; exec sh -c \"$0\"", script])
+        .output()
+        .map_err(|error| error.to_string())?;
+    let bare = String::from_utf8_lossy(&bare.stdout).into_owned();
+    assert!(bare.ends_with(" 7 8"), "{bare}");
+    assert_eq!(ended.exits(0).output, bare);
+    Ok(())
+}
+
+fn argument_bytes(subject: &Subject) -> Outcome {
+    let odd: [&[u8]; 6] = [b"", b"a b", b"\"'$X`", b"line\nbreak", b"\xff\xfe", b"--help"];
+    let script = "import os,sys\nprint([os.fsencode(word) for word in sys.argv[1:]])";
+    let words = subject.words(&subject.scenario());
+    let output = Command::new(&words[0])
+        .args(&words[1..])
+        .args(["python3", "-c", script])
+        .args(odd.iter().map(|bytes| OsStr::from_bytes(bytes)))
+        .env("BOOKEND_CONFIG", "")
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said.trim(), r#"[b'', b'a b', b'"\'$X`', b'line\nbreak', b'\xff\xfe', b'--help']"#);
+    Ok(())
+}
+
+fn option_stop(subject: &Subject) -> Outcome {
+    let program = subject.init.program(subject.setup, subject.scenario().folder());
+    let output = Command::new(&program[0])
+        .args(&program[1..])
+        .args(["sh", "-c", "exit 5"])
+        .env("BOOKEND_CONFIG", "")
+        .output()
+        .map_err(|error| error.to_string())?;
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Standard error is a pipe that is full and never read, then one without a reader.
+fn nobody_reads(subject: &Subject) -> Outcome {
+    for reader in ["sleep 600", "true"] {
+        let script = format!(
+            "{{ yes | head -c 1000000 >&2 & sleep .2; \"$@\" sh -c 'exit 6'; echo code $? >&3; kill $!; }} 2>&1 >/dev/null 3>\"$OUT\" | {reader} & \
+             for i in $(seq 600); do [ -s \"$OUT\" ] && break; sleep .1; done; kill $! 2>/dev/null; true"
+        );
+        let scenario = subject.scenario();
+        let out = scenario.folder().join("out");
+        Command::new("bash")
+            .args(["-c", &script, "bash"])
+            .args(subject.words(&scenario))
+            .env("BOOKEND_CONFIG", "")
+            .env("OUT", &out)
+            .stderr(Stdio::null())
+            .status()
+            .map_err(|error| error.to_string())?;
+        let said = std::fs::read_to_string(&out).map_err(|error| error.to_string())?;
+        assert_eq!(said.trim(), "code 6", "{reader}");
+    }
+    Ok(())
+}
+
+fn read_only(subject: &Subject) -> Outcome {
+    let script = "mount -o remount,bind,ro / / 2>/dev/null || { mount --rbind / /mnt && mount -o remount,bind,ro /mnt; }; \
+        exec setpriv --reuid 54321 --regid 54321 --clear-groups --inh-caps=-all env -i PATH=\"$PATH\" BOOKEND_CONFIG= \"$@\" sh -c 'id -u; exit 3'";
+    let output = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script, "sh"])
+        .args(subject.words(&subject.scenario()))
+        .output()
+        .map_err(|error| error.to_string())?;
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "54321\n");
+    Ok(())
+}
+
+/// How often a process gave up the processor of its own will: its wake-ups.
+pub(crate) fn switches(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+        .expect("a kernel that counts");
+    line.trim().parse().expect("a number")
+}
+
+fn idle(subject: &Subject) -> Outcome {
+    let running = subject.scenario().command(["sleep", "600"]).start();
+    running.descendant("sleep");
+    assert_idle(running.init());
+    running.stop().exits(143);
+    Ok(())
+}
+
+/// Once what is done at start is over, nothing wakes it.
+pub(crate) fn assert_idle(init: i32) {
+    poll("it is idle", || {
+        let before = switches(init);
+        std::thread::park_timeout(std::time::Duration::from_millis(300));
+        (switches(init) == before).then_some(())
+    });
+    let before = switches(init);
+    std::thread::park_timeout(std::time::Duration::from_secs(3));
+    assert_eq!(switches(init), before, "wake-ups while idle");
+    let threads = std::fs::read_dir(format!("/proc/{init}/task")).expect("it is there").count();
+    assert_eq!(threads, 1);
+}
+
+fn empty_root(subject: &Subject) -> Outcome {
+    let scenario = subject.scenario();
+    let folder = scenario.folder().to_owned();
+    let program = subject.init.peer().unwrap_or(&subject.setup.binary);
+    // By the name that it is to be called by.
+    let name = match subject.init {
+        Init::BookendAsTini => "tini",
+        Init::BookendAsDumbInit => "dumb-init",
+        _ => "init",
+    };
+    std::fs::copy(program, folder.join(name)).map_err(|error| error.to_string())?;
+    std::fs::copy(&subject.setup.binary, folder.join("child")).map_err(|error| error.to_string())?;
+    let path = format!("/{name}");
+    let mut words = vec![path.as_str()];
+    if subject.init == Init::Bookend {
+        words.push("run");
+    }
+    words.extend(["--", "/child", "--version"]);
+    let output =
+        Command::new("chroot").arg(&folder).args(&words).output().map_err(|error| error.to_string())?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("bookend "));
+    let elf = std::fs::read(program).map_err(|error| error.to_string())?;
+    assert!(!has_interpreter(&elf), "the binary asks for a dynamic loader");
+    Ok(())
+}
+
+/// An ELF file with a PT_INTERP program header needs a dynamic loader.
+fn has_interpreter(elf: &[u8]) -> bool {
+    let u16_at = |at: usize| u16::from_le_bytes(elf[at..at + 2].try_into().expect("two bytes"));
+    let u64_at = |at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().expect("eight bytes"));
+    let (table, size, count) = (u64_at(0x20), u16_at(0x36), u16_at(0x38));
+    (0..usize::from(count)).any(|index| {
+        let at = usize::try_from(table).expect("fits") + index * usize::from(size);
+        elf[at..at + 4] == 3_u32.to_le_bytes()
+    })
+}
