@@ -5,7 +5,7 @@ use crate::sys::process::{self, Pid, Reaped, Status, reap};
 use crate::sys::signals::{Inherited, Received, SignalDescriptor};
 use crate::sys::spawn::{self, Failure, Image, Session};
 use crate::sys::{descriptors, terminal};
-use crate::units::Signal;
+use crate::units::{Attributes, Signal};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{CString, OsStr, OsString};
@@ -148,6 +148,7 @@ fn image(
             .collect(),
         directory: None,
         credentials: None,
+        attributes: Attributes::default(),
         session,
     }
 }

@@ -7,6 +7,7 @@
 //! meaning of single values; rules that need two values, or facts of this
 //! machine, are [`crate::plan`]'s. Does no I/O but reading its file.
 
+mod attributes;
 mod condition;
 mod diagnostics;
 mod document;

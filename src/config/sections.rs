@@ -1,5 +1,6 @@
 //! The sections of `bookend.toml`, with every key and its default.
 
+use super::attributes::AttributeKeys;
 use super::condition::Condition;
 use super::diagnostics::Place;
 use super::reader::{Context, Reader};
@@ -42,6 +43,7 @@ pub struct Main {
     pub user: Option<Setting<String>>,
     pub workdir: Option<Setting<PathBuf>>,
     pub env: Setting<BTreeMap<String, String>>,
+    pub attributes: AttributeKeys,
     pub stop_signal: Option<Setting<Signal>>,
     pub reserve: Option<Setting<Duration>>,
 }
@@ -95,6 +97,7 @@ pub struct Hook {
     pub user: Option<Setting<String>>,
     pub workdir: Option<Setting<PathBuf>>,
     pub env: Setting<BTreeMap<String, String>>,
+    pub attributes: AttributeKeys,
     pub timeout: Setting<Duration>,
     pub grace: Setting<Duration>,
     pub retries: Setting<u32>,
@@ -171,6 +174,7 @@ impl Main {
             user: reader.optional("user", context),
             workdir: reader.optional("workdir", context),
             env: reader.or("env", BTreeMap::new(), context),
+            attributes: AttributeKeys::read(&mut reader, context),
             stop_signal: reader.optional("stop_signal", context),
             reserve: reader.optional("reserve", context),
         };
@@ -221,6 +225,7 @@ impl Hook {
         let user = reader.optional("user", context);
         let workdir = reader.optional("workdir", context);
         let env = reader.or("env", BTreeMap::new(), context);
+        let attributes = AttributeKeys::read(&mut reader, context);
         // An hour: longer than any migration that somebody waits for, and no
         // container hangs for ever on a forgotten lock.
         let timeout = reader.or("timeout", Duration::from_hours(1), context);
@@ -238,6 +243,7 @@ impl Hook {
             user,
             workdir,
             env,
+            attributes,
             timeout,
             grace,
             retries,

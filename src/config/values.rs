@@ -345,7 +345,7 @@ impl FromNode for BTreeMap<u8, u8> {
 }
 
 /// The entries of a table whose keys are the user's own.
-fn table(node: &Node, expected: &str) -> Result<Vec<(String, Place, Node)>, Diagnostic> {
+pub(super) fn table(node: &Node, expected: &str) -> Result<Vec<(String, Place, Node)>, Diagnostic> {
     let wrong = |label: String| Diagnostic::error(format!("expected {expected}"), &node.place, label);
     match resolve(&node.value).map_err(|reason| wrong(reason.unwrap_or_default()))? {
         Value::Table(table) if matches!(node.value, Value::Text(_)) => Ok(table
@@ -358,7 +358,7 @@ fn table(node: &Node, expected: &str) -> Result<Vec<(String, Place, Node)>, Diag
     }
 }
 
-fn braces(items: &[String]) -> String {
+pub(super) fn braces(items: &[String]) -> String {
     if items.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", items.join(", ")) }
 }
 

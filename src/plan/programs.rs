@@ -4,7 +4,7 @@ use super::unique_names;
 use crate::config::{self, Condition, Config, Diagnostic, Diagnostics, OnFailure, Reachable, Setting, Stage};
 use crate::facts::Facts;
 use crate::facts::users::Identity;
-use crate::units::Signal;
+use crate::units::{Attributes, Signal};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ pub struct Program {
     pub identity: Option<Identity>,
     pub directory: Option<PathBuf>,
     pub environment: Vec<(OsString, OsString)>,
+    pub attributes: Attributes,
     /// What it is sent for a stop, whatever we got; `None` passes on what we got.
     pub stop_signal: Option<Signal>,
 }
@@ -86,6 +87,7 @@ pub(super) fn main(
         identity,
         directory: main.workdir.as_ref().map(|path| path.value.clone()),
         environment: variables(&main.env.value),
+        attributes: main.attributes.over(&Attributes::default()),
         stop_signal: main.stop_signal.as_ref().map(|signal| signal.value),
     })
 }
@@ -146,6 +148,7 @@ fn plan_hook(
             identity,
             directory,
             environment: variables(&hook.env.value),
+            attributes: hook.attributes.over(main.map_or(&Attributes::default(), |main| &main.attributes)),
             stop_signal: None,
         },
         timeout: hook.timeout.value,

@@ -254,6 +254,7 @@ impl<'a> Effects<'a> {
                 .and_then(|path| CString::new(path.as_os_str().as_bytes()).ok())
                 .or_else(|| self.directory.clone()),
             credentials: program.identity.as_ref().map(credentials),
+            attributes: program.attributes.clone(),
             session: self.session,
         };
         match spawn::spawn(&image, self.inherited) {
@@ -280,6 +281,13 @@ impl<'a> Effects<'a> {
                 let directory =
                     program.directory.as_ref().map_or_else(String::new, |path| path.display().to_string());
                 error!("cannot start the {name}: cannot go to its workdir {directory}: {reason}");
+            }
+            Stage::Attribute(attribute) => {
+                error!(
+                    "cannot start the {name}: cannot set its {}: {reason}{}",
+                    attribute.name(),
+                    attribute.need()
+                );
             }
             Stage::Execute if failure.code() == crate::exit::NOT_FOUND && !command.contains('/') => {
                 error!("cannot start the {name}: `{command}` is not in PATH");

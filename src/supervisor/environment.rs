@@ -56,6 +56,7 @@ mod tests {
             identity: None,
             directory: None,
             environment: vec![("C".into(), "own".into())],
+            attributes: crate::units::Attributes::default(),
             stop_signal: None,
         };
         let strings = to_strings(&of(&base, &exported, &program));

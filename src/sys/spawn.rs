@@ -6,8 +6,10 @@
 //! needs is allocated before the fork; between fork and exec only
 //! async-signal-safe calls are made.
 
+use super::attributes::{self, Attribute};
 use super::process::Pid;
 use super::signals::{self, Inherited};
+use crate::units::Attributes;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -39,6 +41,7 @@ pub struct Image {
     pub environment: Vec<CString>,
     pub directory: Option<CString>,
     pub credentials: Option<Credentials>,
+    pub attributes: Attributes,
     pub session: Session,
 }
 
@@ -74,6 +77,7 @@ pub fn candidates(command: &OsStr, path: Option<&OsStr>) -> Vec<CString> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Fork,
+    Attribute(Attribute),
     Credentials,
     Directory,
     Execute,
@@ -84,7 +88,8 @@ impl Stage {
         match number {
             1 => Self::Credentials,
             2 => Self::Directory,
-            _ => Self::Execute,
+            3 => Self::Execute,
+            number => Self::Attribute(Attribute::from_number(number - 4)),
         }
     }
 
@@ -94,6 +99,7 @@ impl Stage {
             Self::Credentials => 1,
             Self::Directory => 2,
             Self::Execute => 3,
+            Self::Attribute(attribute) => 4 + attribute.number(),
         }
     }
 }
@@ -258,9 +264,12 @@ impl Prepared<'_> {
                 unsafe { libc::ioctl(0, libc::TIOCSCTTY, 1) };
             }
         }
+        let refused = |(attribute, error)| Failure { stage: Stage::Attribute(attribute), error };
+        attributes::set_before_user(&self.image.attributes).map_err(refused)?;
         if let Some(credentials) = &self.image.credentials {
             take_credentials(credentials).map_err(|error| Failure { stage: Stage::Credentials, error })?;
         }
+        attributes::set_after_user(&self.image.attributes).map_err(refused)?;
         if let Some(directory) = &self.image.directory {
             // SAFETY: a NUL-terminated string.
             let result = unsafe { libc::chdir(directory.as_ptr()) };

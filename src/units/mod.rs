@@ -3,11 +3,13 @@
 //!
 //! Owns the text forms. Imports nothing from the rest of the crate, does no I/O.
 
+mod attributes;
 mod byte_size;
 mod duration;
 mod moment;
 mod signal;
 
+pub use attributes::{Attributes, Capability, Limit, Resource};
 pub use byte_size::ByteSize;
 pub use duration::{format_duration, parse_duration};
 pub use moment::Moment;

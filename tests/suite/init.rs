@@ -22,6 +22,8 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("init::e6_options_stop_at_the_command", root, option_stop),
         setup.trial("init::b20_not_pid_one_leaves_siblings_alone", &[], subreaper),
         setup.trial("init::user_and_environment", root, user),
+        setup.trial("init::attributes", root, attributes),
+        setup.trial("init::attributes_that_cannot_be_set", root, impossible_attributes),
         setup.trial("init::logs_as_json", root, json),
     ]
 }
@@ -166,6 +168,59 @@ fn user(setup: &Setup) -> Outcome {
         .shell("id -u; id -g; id -G; pwd; echo \"$HOME $USER $LOGNAME $GREETING\"")
         .finish();
     ended.exits(0).says("4711\n4712\n4712\n/usr\n/ 4711 4711 hello world\n");
+    Ok(())
+}
+
+/// For the main process, with and without another user, and for a hook, which has
+/// them too unless it says otherwise.
+fn attributes(setup: &Setup) -> Outcome {
+    let script = "echo umask $(umask) nice $(nice) oom $(cat /proc/self/oom_score_adj) files $(ulimit -n) $(ulimit -Hn); \
+        grep -E 'NoNewPrivs|Cap(Eff|Prm|Bnd|Amb)' /proc/self/status | tr -d '\\n'; echo";
+    // CAP_NET_BIND_SERVICE is number 10.
+    let main = "umask = \"027\"\nnice = 5\noom_score_adj = 300\nno_new_privs = true\n\
+        caps = [\"net_bind_service\"]\nlimits = { nofile = \"100:200\" }\n";
+    let hook = format!(
+        "[[hook]]\nname = \"a\"\ncommand = [\"sh\", \"-c\", '''{script}''']\nnice = 7\ncaps = []\nlimits = {{ nofile = 50 }}\n"
+    );
+    for user in ["", "user = \"4711:4712\"\n"] {
+        let ended =
+            Scenario::new(setup).config(&format!("[main]\n{user}{main}{hook}")).shell(script).finish();
+        ended.exits(0).says("umask 0027 nice 5 oom 300 files 100 200\n");
+        ended.says("umask 0027 nice 7 oom 300 files 50 50\n");
+        for name in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            ended.says(&format!("{name}:\t0000000000000400")).says(&format!("{name}:\t0000000000000000"));
+        }
+        ended.says("NoNewPrivs:\t1").never_says("NoNewPrivs:\t0");
+    }
+    Ok(())
+}
+
+/// What was asked for and is not possible is said, and nothing runs without it.
+fn impossible_attributes(setup: &Setup) -> Outcome {
+    for (keys, reason) in [
+        ("oom_score_adj = -900", "cannot set its oom_score_adj: Permission denied (a lower value"),
+        ("nice = -5", "cannot set its nice: Permission denied (a lower value"),
+        (
+            "limits = { nofile = \"unlimited\" }",
+            "cannot set its nofile: Operation not permitted (a hard limit",
+        ),
+        ("caps = []", "cannot set its caps: Operation not permitted (bookend must have"),
+    ] {
+        let scenario = Scenario::new(setup);
+        let path = scenario.folder().join("bookend.toml");
+        std::fs::write(&path, format!("[main]\n{keys}\n")).map_err(|error| error.to_string())?;
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "4711", "--regid", "4711", "--clear-groups"])
+            .arg(&setup.binary)
+            .args(["run", "--config"])
+            .arg(&path)
+            .args(["--", "echo", "MAIN STARTED"])
+            .output()
+            .map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(126), "{said}");
+        assert!(said.contains(reason) && output.stdout.is_empty(), "{said}");
+    }
     Ok(())
 }
 
