@@ -13,6 +13,7 @@ use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Stage};
 use crate::sys::{clock, descriptors, entry, signals, socket, terminal};
 use crate::units::Signal;
+use nix::errno::Errno;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -275,6 +276,10 @@ impl<'a> Effects<'a> {
         let command = program.arguments.first().map_or("", |command| command.to_str().unwrap_or("?"));
         let reason = failure.error.desc();
         match failure.stage {
+            Stage::Fork if failure.error == Errno::EAGAIN => error!(
+                "cannot start the {name}: no more processes are allowed here (pids limit of the container, \
+                 or RLIMIT_NPROC)"
+            ),
             Stage::Fork => error!("cannot start the {name}: the kernel gives no new process: {reason}"),
             Stage::Credentials => error!("cannot start the {name}: cannot become its user: {reason}"),
             Stage::Directory => {

@@ -132,11 +132,16 @@ impl Failure {
 pub fn spawn(image: &Image, inherited: &Inherited) -> Result<Pid, Failure> {
     let refused = |error| Failure { stage: Stage::Fork, error };
     let arguments = pointers(&image.arguments);
-    let environment = pointers(&image.environment);
+    let mut environment = pointers(&image.environment);
+    let listen_pid = image.environment.iter().position(|entry| says_our_pid(entry.as_bytes()));
     let candidates = pointers(&image.candidates);
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
     match fork().map_err(refused)? {
         Forked::Child => {
+            let mut text = [0; LISTEN_PID.len() + 12];
+            if let Some(place) = listen_pid.and_then(|index| environment.get_mut(index)) {
+                *place = listen_pid_text(&mut text);
+            }
             let prepared = Prepared {
                 image,
                 inherited,
@@ -208,6 +213,33 @@ pub fn take_credentials(credentials: &Credentials) -> Result<(), Errno> {
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// Socket activation (`sd_listen_fds(3)`): the descriptors are for the process with
+/// that pid, which was ours when it was set and has to be the child's.
+const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+
+fn says_our_pid(entry: &[u8]) -> bool {
+    let number = entry.strip_prefix(LISTEN_PID).and_then(|value| std::str::from_utf8(value).ok());
+    number.and_then(|number| number.parse().ok()) == Some(std::process::id())
+}
+
+/// In the child: the variable with its own pid, in memory made before the fork.
+fn listen_pid_text(text: &mut [u8]) -> *const c_char {
+    let mut number = std::process::id();
+    let mut digits = 1;
+    while number >= 10 {
+        number /= 10;
+        digits += 1;
+    }
+    let (name, value) = text.split_at_mut(LISTEN_PID.len());
+    name.copy_from_slice(LISTEN_PID);
+    number = std::process::id();
+    for place in value.iter_mut().take(digits).rev() {
+        *place = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+    text.as_ptr().cast()
 }
 
 fn wait_for_exec(reader: &OwnedFd) -> Option<Failure> {

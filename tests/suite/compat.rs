@@ -120,7 +120,7 @@ fn early_term(setup: &Setup) -> Outcome {
     for (name, option) in [("tini", "-g"), ("tini", "-s"), ("dumb-init", "-v"), ("dumb-init", "-c")] {
         for _ in 0..25 {
             let running = Scenario::new(setup).named(name).argument(option).command(["sleep", "600"]).start();
-            running.wait_until_signals_are_blocked(setup);
+            running.wait_until_signals_are_blocked();
             running.stop().exits(143);
         }
     }

@@ -1,7 +1,7 @@
 //! PID 1: what only bookend promises. What every init must do is in
 //! `conformance`. Names carry the numbers of the list where they have one.
 
-use crate::conformance::assert_idle;
+use crate::conformance::{SECCOMP, assert_idle};
 use crate::scenario::{Scenario, poll};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
@@ -24,6 +24,10 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("init::user_and_environment", root, user),
         setup.trial("init::attributes", root, attributes),
         setup.trial("init::attributes_that_cannot_be_set", root, impossible_attributes),
+        setup.trial("init::e12_hooks_and_evidence_under_old_seccomp_profiles", root, seccomp),
+        setup.trial("init::without_proc", root, without_proc),
+        setup.trial("init::pids_limit_reached", root, pids_limit),
+        setup.trial("init::a_stopped_leftover_ends", root, stopped_leftover),
         setup.trial("init::logs_as_json", root, json),
     ]
 }
@@ -221,6 +225,71 @@ fn impossible_attributes(setup: &Setup) -> Outcome {
         assert_eq!(output.status.code(), Some(126), "{said}");
         assert!(said.contains(reason) && output.stdout.is_empty(), "{said}");
     }
+    Ok(())
+}
+
+/// Descriptors are closed one by one, and the agent still works.
+fn seccomp(setup: &Setup) -> Outcome {
+    for error in ["1", "38"] {
+        let scenario =
+            Scenario::new(setup).under(["python3", "-c", SECCOMP, error, "434,435,436,424,439,437,441"]);
+        let store = scenario.folder().join("store");
+        let config = format!(
+            "[stop]\ngrace = \"60s\"\n[[hook]]\nname = \"a\"\ncommand = [\"ls\", \"/proc/self/fd\"]\n\
+             [[rule]]\nname = \"last\"\non = \"stop\"\ncapture = [\"threads\"]\n[store]\nurl = \"file://{}\"\n",
+            store.display()
+        );
+        let running = scenario.config(&config).mount("exec 7</etc/passwd").command(["sleep", "600"]).start();
+        running.descendant("sleep\0600");
+        let init = running.init();
+        poll("what was inherited is closed", || {
+            let seven = std::fs::read_link(format!("/proc/{init}/fd/7"));
+            (!seven.is_ok_and(|target| target.ends_with("passwd"))).then_some(())
+        });
+        running.stop().exits(143).never_says("agent ended").says("evidence captured");
+    }
+    Ok(())
+}
+
+/// A stop still reaches everything; what needs /proc is left out.
+fn without_proc(setup: &Setup) -> Outcome {
+    let script = "setsid sh -c 'trap \"echo leftover done; exit\" TERM; echo ready; while :; do sleep .1; done' & sleep 600";
+    let running = Scenario::new(setup)
+        .config("[stop]\ngrace = \"30s\"\n[[hook]]\nname = \"a\"\ncommand = [\"true\"]\n")
+        .mount("mount -t tmpfs none /proc")
+        .shell(script)
+        .start();
+    running.wait_for("ready");
+    running.stop().exits(143).says("leftover done");
+    Ok(())
+}
+
+/// `RLIMIT_NPROC` refuses as a pids cgroup does: no fork.
+fn pids_limit(setup: &Setup) -> Outcome {
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid", "4713", "--regid", "4713", "--clear-groups", "prlimit", "--nproc=1"])
+        .arg(&setup.binary)
+        .args(["run", "--", "echo", "MAIN STARTED"])
+        .env("BOOKEND_CONFIG", "")
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(243), "{said}");
+    assert!(
+        said.contains("no more processes are allowed here (pids limit of the container, or RLIMIT_NPROC)"),
+        "{said}"
+    );
+    assert!(output.stdout.is_empty());
+    Ok(())
+}
+
+/// A stopped process takes no signal but KILL until it is continued.
+fn stopped_leftover(setup: &Setup) -> Outcome {
+    let script = "setsid sh -c 'trap \"echo leftover done; exit\" TERM; kill -STOP $$' & \
+        until grep -q 'State:.T' /proc/$!/status; do sleep .05; done; echo stopped; sleep 600";
+    let running = Scenario::new(setup).config("[stop]\ngrace = \"60s\"\n").shell(script).start();
+    running.wait_for("stopped");
+    running.stop().exits(143).says("leftover done").never_says("SIGKILL");
     Ok(())
 }
 

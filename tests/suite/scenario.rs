@@ -93,6 +93,8 @@ pub(crate) struct Scenario<'a> {
     environment: Vec<(String, String)>,
     /// Options of the private /tmp.
     temporary: String,
+    /// What runs the init: a program that changes something and executes the rest.
+    wrapper: Vec<String>,
     /// Shell commands in the scenario's mount namespace, before bookend.
     mounts: Vec<String>,
     folder: PathBuf,
@@ -114,6 +116,7 @@ impl<'a> Scenario<'a> {
             command: Vec::new(),
             environment: Vec::new(),
             temporary: "mode=1777".to_owned(),
+            wrapper: Vec::new(),
             mounts: Vec::new(),
             folder,
         }
@@ -152,6 +155,12 @@ impl<'a> Scenario<'a> {
 
     pub(crate) fn mount(mut self, command: &str) -> Self {
         self.mounts.push(command.to_owned());
+        self
+    }
+
+    /// A program with arguments that executes what stands behind them.
+    pub(crate) fn under<T: AsRef<str>>(mut self, words: impl IntoIterator<Item = T>) -> Self {
+        self.wrapper = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
@@ -206,7 +215,8 @@ impl<'a> Scenario<'a> {
         inner.push("--".to_owned());
         inner.extend(self.command.clone());
         let mounts = [self.private_temporary(), self.mounts.clone()].concat().join(" && ");
-        command.args(["--mount", "sh", "-c", &format!("{mounts} && exec \"$@\""), "sh"]).args(&inner);
+        command.args(["--mount", "sh", "-c", &format!("{mounts} && exec \"$@\""), "sh"]);
+        command.args(&self.wrapper).args(&inner);
         command.env_remove("CI").envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("BOOKEND_CONFIG", "");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -214,7 +224,8 @@ impl<'a> Scenario<'a> {
         let output = Output { patience: self.init.patience(), ..Output::default() };
         output.collect(child.stdout.take().expect("piped"));
         output.collect(child.stderr.take().expect("piped"));
-        Running { child, init: self.init, output, folder: self.folder }
+        let executable = self.init.executable(self.setup);
+        Running { child, init: self.init, executable, output, folder: self.folder }
     }
 
     /// Starts it and waits for its end.
@@ -271,6 +282,8 @@ impl Output {
 pub(crate) struct Running {
     child: Child,
     init: Init,
+    /// The init's own, once everything before it is done.
+    executable: PathBuf,
     output: Output,
     folder: PathBuf,
 }
@@ -306,7 +319,7 @@ impl Running {
 
     /// The first moment from which a signal cannot be lost: before it the kernel
     /// drops what PID 1 has no handler for.
-    pub(crate) fn wait_until_signals_are_blocked(&self, setup: &Setup) {
+    pub(crate) fn wait_until_signals_are_blocked(&self) {
         let init = self.init();
         poll("signals are blocked", || {
             let status = std::fs::read_to_string(format!("/proc/{init}/status")).ok()?;
@@ -314,8 +327,8 @@ impl Running {
                 let mask = status.lines().find_map(|line| line.strip_prefix(name))?.trim();
                 u64::from_str_radix(mask, 16).ok()
             };
-            let is_init = std::fs::read_link(format!("/proc/{init}/exe"))
-                .is_ok_and(|exe| exe == self.init.executable(setup));
+            let is_init =
+                std::fs::read_link(format!("/proc/{init}/exe")).is_ok_and(|exe| exe == self.executable);
             (is_init && (mask("SigBlk:")? | mask("SigCgt:")?) & (1 << 14) != 0).then_some(())
         });
     }
@@ -326,9 +339,16 @@ impl Running {
         let init = self.init();
         poll(&format!("a process `{name}` runs"), || {
             let entries = std::fs::read_dir("/proc").ok()?;
+            let line = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            // Before that it is a shell that prepares; and a fork is not yet its program.
+            let prepared = std::fs::read_link(format!("/proc/{init}/exe")).ok()? == self.executable;
+            let own = line(init);
             entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()).find(|pid| {
-                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                *pid != init && is_below(*pid, init) && String::from_utf8_lossy(&line).contains(name)
+                let line = line(*pid);
+                prepared
+                    && line != own
+                    && is_below(*pid, init)
+                    && String::from_utf8_lossy(&line).contains(name)
             })
         })
     }

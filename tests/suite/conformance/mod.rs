@@ -10,7 +10,7 @@ mod reaping;
 mod signals;
 mod terminal;
 
-pub(crate) use process::assert_idle;
+pub(crate) use process::{SECCOMP, assert_idle};
 
 use crate::scenario::{Init, Scenario};
 use crate::setup::{Need, Setup};

@@ -13,6 +13,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("e6_options_stop_at_the_command", option_stop).fails(&[Init::Tini, Init::Catatonit]),
     Case::new("e8_nobody_reads_our_output", nobody_reads).fails(&[Init::Tini]),
     Case::new("e10_nobody_special_on_a_read_only_root", read_only),
+    Case::new("e11_socket_activation", socket_activation).fails(&[Init::Tini, Init::DumbInit]),
+    Case::new("e12_old_seccomp_profiles", seccomp),
     Case::new("e13_no_wake_ups_while_idle", idle).fails(&[Init::Tini]),
     Case::new("e15_static_and_alone_in_an_empty_root", empty_root).fails(&[Init::DumbInit]),
 ];
@@ -106,6 +108,48 @@ fn read_only(subject: &Subject) -> Outcome {
         .map_err(|error| error.to_string())?;
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "54321\n");
+    Ok(())
+}
+
+/// The descriptors of `sd_listen_fds(3)` are the child's: `LISTEN_PID` says so.
+fn socket_activation(subject: &Subject) -> Outcome {
+    let script = "[ \"$LISTEN_PID\" = $$ ] && exit 5; echo \"LISTEN_PID is $LISTEN_PID, not $$\"";
+    let words = ["sh", "-c", "LISTEN_PID=$$ exec \"$@\"", "sh"];
+    subject.scenario().under(words).shell(script).finish().exits(5);
+    // Somebody else's is left alone.
+    let words = ["env", "LISTEN_PID=4711"];
+    subject.scenario().under(words).shell("echo pid $LISTEN_PID").finish().exits(0).says("pid 4711\n");
+    Ok(())
+}
+
+/// Python: refuses system calls by number with an error, then executes the rest
+/// (`seccomp(2)`; the filter is that of the kernel's own samples).
+pub(crate) const SECCOMP: &str = "import ctypes,os,struct,sys\n\
+        error = int(sys.argv[1]); refused = [int(word) for word in sys.argv[2].split(',')]\n\
+        code = struct.pack('HBBI', 0x20, 0, 0, 0)\n\
+        for number in refused:\n\
+        \x20   code += struct.pack('HBBI', 0x15, 0, 1, number) + struct.pack('HBBI', 0x06, 0, 0, 0x50000 | error)\n\
+        code += struct.pack('HBBI', 0x06, 0, 0, 0x7fff0000)\n\
+        class Program(ctypes.Structure): _fields_ = [('size', ctypes.c_ushort), ('code', ctypes.c_void_p)]\n\
+        memory = ctypes.create_string_buffer(code)\n\
+        program = Program(len(code) // 8, ctypes.cast(memory, ctypes.c_void_p))\n\
+        libc = ctypes.CDLL(None, use_errno=True)\n\
+        assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0\n\
+        os.execvp(sys.argv[3], sys.argv[3:])\n";
+
+/// What old profiles refuse since they do not know it: pidfd_open, clone3,
+/// close_range, pidfd_send_signal, faccessat2, openat2, epoll_pwait2.
+const REFUSED: &str = "434,435,436,424,439,437,441";
+
+fn seccomp(subject: &Subject) -> Outcome {
+    for error in ["1", "38"] {
+        let scenario = subject.scenario().under(["python3", "-c", SECCOMP, error, REFUSED]);
+        scenario.shell("(sleep .1 &); true; exit 7").finish().exits(7);
+        let scenario = subject.scenario().under(["python3", "-c", SECCOMP, error, REFUSED]);
+        let running = scenario.command(["sleep", "600"]).start();
+        running.descendant("sleep\0600");
+        running.stop().exits(143);
+    }
     Ok(())
 }
 

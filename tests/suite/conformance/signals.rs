@@ -69,7 +69,7 @@ fn term_default(subject: &Subject) -> Outcome {
 fn early_term(subject: &Subject) -> Outcome {
     for _ in 0..60 {
         let running = subject.scenario().command(["sleep", "600"]).start();
-        running.wait_until_signals_are_blocked(subject.setup);
+        running.wait_until_signals_are_blocked();
         running.stop().exits(143);
     }
     Ok(())
