@@ -59,6 +59,14 @@ pub(super) struct Run {
     pub(super) command: Vec<OsString>,
 }
 
+impl Run {
+    /// Without any option.
+    pub(super) fn plain(command: &[OsString]) -> Self {
+        let source = Source { config: None, set: Vec::new() };
+        Self { source, log_format: None, log_level: None, command: command.to_vec() }
+    }
+}
+
 /// Where configuration comes from.
 #[derive(Debug, Args)]
 pub(super) struct Source {

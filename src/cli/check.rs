@@ -15,6 +15,7 @@ pub(super) fn check(environment: Vec<(OsString, OsString)>, check: &Check) -> u8
         file: check.file.clone().or_else(|| check.source.config.clone()),
         environment: environment.clone(),
         overrides: check.source.set.clone(),
+        explain: true,
     };
     let (config, journal, mut diagnostics) = config::load(&inputs);
     let facts = Facts::gather(environment);

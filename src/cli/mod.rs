@@ -19,7 +19,7 @@ mod run;
 use crate::compat;
 use crate::exit;
 use crate::sys::signals::Inherited;
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, Run, Verb};
 use clap::Parser;
 use std::ffi::OsString;
 
@@ -28,7 +28,10 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
     // The one reading of the environment: from here on it is a value.
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if let Some(name) = arguments.first().and_then(|first| compat::Name::of(first)) {
-        return compat::run(name, inherited, &arguments, &environment);
+        compat::run(name, inherited, &arguments, &environment);
+    }
+    if let Some(command) = plain_run(&arguments) {
+        return run::run(inherited, environment, &Run::plain(command));
     }
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
@@ -51,6 +54,15 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
     };
     output::flush();
     code
+}
+
+/// `bookend run -- COMMAND...`: what stands in most Dockerfiles needs no parser,
+/// whose making is half of a start.
+fn plain_run(arguments: &[OsString]) -> Option<&[OsString]> {
+    match arguments {
+        [_, verb, end, command @ ..] if verb == "run" && end == "--" && !command.is_empty() => Some(command),
+        _ => None,
+    }
 }
 
 /// Help and version are answers; everything else is a wrong command line.

@@ -8,6 +8,7 @@ use crate::facts::Facts;
 use crate::plan;
 use crate::supervisor::{self, Roles};
 use crate::sys::signals::Inherited;
+use crate::sys::spawn::exit_now;
 use crate::telemetry;
 use std::ffi::OsString;
 
@@ -16,6 +17,7 @@ pub(super) fn run(inherited: &Inherited, environment: Vec<(OsString, OsString)>,
         file: run.source.config.clone(),
         environment: environment.clone(),
         overrides: run.source.set.clone(),
+        explain: false,
     };
     let (config, _, mut diagnostics) = config::load(&inputs);
     let facts = Facts::gather(environment);
@@ -34,7 +36,9 @@ pub(super) fn run(inherited: &Inherited, environment: Vec<(OsString, OsString)>,
     plan.log.format = run.log_format.unwrap_or(plan.log.format);
     plan.log.level = run.log_level.unwrap_or(plan.log.level);
     telemetry::start(plan.log);
-    supervisor::run(&plan, inherited, ROLES)
+    let code = supervisor::run(&plan, inherited, ROLES);
+    // Everything is said and written; the kernel frees faster than we would.
+    exit_now(code)
 }
 
 /// All errors, and what follows from them.

@@ -13,6 +13,7 @@ mod tini;
 
 use crate::sys::descriptors;
 use crate::sys::signals::Inherited;
+use crate::sys::spawn::exit_now;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -40,11 +41,13 @@ pub fn run(
     inherited: &Inherited,
     arguments: &[OsString],
     environment: &[(OsString, OsString)],
-) -> u8 {
-    match name {
+) -> ! {
+    let code = match name {
         Name::Tini => tini::run(inherited, arguments, environment),
         Name::DumbInit => dumb_init::run(inherited, arguments, environment),
-    }
+    };
+    // All output is flushed; the kernel frees faster than we would.
+    exit_now(code)
 }
 
 /// One variable of the environment.

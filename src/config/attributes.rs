@@ -6,6 +6,7 @@ use super::values::{Setting, braces, table};
 use super::{Diagnostic, Place};
 use crate::units::{Attributes, Capability, Limit, Resource};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// As they were written.
 #[derive(Clone, Debug)]
@@ -73,14 +74,15 @@ impl FromNode for Umask {
     }
 }
 
-fn number<T: TryFrom<i64> + PartialOrd>(value: &Value, lowest: T, highest: T) -> Result<T, Option<String>> {
+fn number<T: TryFrom<i64>>(value: &Value, range: RangeInclusive<i64>) -> Result<T, Option<String>> {
     let Value::Integer(number) = resolve(value)? else {
         return Err(None);
     };
-    T::try_from(number)
-        .ok()
-        .filter(|wanted| *wanted >= lowest && *wanted <= highest)
-        .ok_or_else(|| Some(format!("{number} is out of range")))
+    let out_of_range = || Some(format!("{number} is out of range"));
+    if !range.contains(&number) {
+        return Err(out_of_range());
+    }
+    T::try_from(number).map_err(|_| out_of_range())
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +91,7 @@ struct Nice(i8);
 impl FromNode for Nice {
     const EXPECTED: &'static str = "a whole number from -20 to 19";
     fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        number(value, -20, 19).map(Self)
+        number(value, -20..=19).map(Self)
     }
     fn show(&self) -> String {
         self.0.to_string()
@@ -102,7 +104,7 @@ struct OomScoreAdjustment(i16);
 impl FromNode for OomScoreAdjustment {
     const EXPECTED: &'static str = "a whole number from -1000 to 1000";
     fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        number(value, -1000, 1000).map(Self)
+        number(value, -1000..=1000).map(Self)
     }
     fn show(&self) -> String {
         self.0.to_string()

@@ -7,6 +7,7 @@ use super::reader::{Context, Reader};
 use super::sections::Config;
 use super::{DEFAULT_PATH, VARIABLE_PREFIX};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Everything that configuration is read from.
@@ -18,6 +19,8 @@ pub struct Inputs {
     pub environment: Vec<(OsString, OsString)>,
     /// `--set section.key=value`, in order.
     pub overrides: Vec<String>,
+    /// Keep a journal of every key, for `bookend check`.
+    pub explain: bool,
 }
 
 /// Reads all layers. Findings are in the returned [`Diagnostics`]; the
@@ -40,7 +43,9 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
     }
     // In the order of the keys, not of the environment, which has none: ECS
     // hands it over as it lies in a map. `HOOK__0` comes before `HOOK__1`.
-    let mut variables: Vec<&(OsString, OsString)> = inputs.environment.iter().collect();
+    let ours = |name: &OsString| name.as_bytes().starts_with(VARIABLE_PREFIX.as_bytes());
+    let mut variables: Vec<&(OsString, OsString)> =
+        inputs.environment.iter().filter(|(name, _)| ours(name)).collect();
     variables.sort_by_cached_key(|(name, _)| order(&name.to_string_lossy()));
     for (name, value) in variables {
         written |= apply_variable(&mut root, name, value, &mut diagnostics);
@@ -49,9 +54,9 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
         written = true;
         apply_override(&mut root, text, &mut diagnostics);
     }
-    let mut context = Context { diagnostics, journal: Vec::new() };
+    let mut context = Context { diagnostics, journal: inputs.explain.then(Vec::new) };
     let config = Config::read(Reader::root(&root), written, &mut context);
-    (config, context.journal, context.diagnostics)
+    (config, context.journal.unwrap_or_default(), context.diagnostics)
 }
 
 /// Key by key, numbers as numbers, a table before what is in it.

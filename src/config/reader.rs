@@ -10,7 +10,16 @@ use super::values::Setting;
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) diagnostics: Diagnostics,
-    pub(super) journal: Vec<Entry>,
+    /// Only where somebody will read it.
+    pub(super) journal: Option<Vec<Entry>>,
+}
+
+impl Context {
+    fn note(&mut self, entry: impl FnOnce() -> Entry) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(entry());
+        }
+    }
 }
 
 /// A type that one configuration value can be read as.
@@ -76,8 +85,11 @@ impl<'a> Reader<'a> {
         let node = self.node(key)?;
         match T::from_node(node) {
             Ok(value) => {
-                let entry = Entry { path: self.path_of(key), value: value.show(), place: node.place.clone() };
-                context.journal.push(entry);
+                context.note(|| Entry {
+                    path: self.path_of(key),
+                    value: value.show(),
+                    place: node.place.clone(),
+                });
                 Some(Setting { value, place: node.place.clone() })
             }
             Err(diagnostic) => {
@@ -100,8 +112,7 @@ impl<'a> Reader<'a> {
         }
         let place = Place::Default(String::new());
         if !is_written {
-            let entry = Entry { path: self.path_of(key), value: default.show(), place: place.clone() };
-            context.journal.push(entry);
+            context.note(|| Entry { path: self.path_of(key), value: default.show(), place: place.clone() });
         }
         Setting { value: default, place }
     }

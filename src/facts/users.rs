@@ -4,9 +4,15 @@
 //! modules. Formats: `passwd(5)`, `group(5)`. The forms of a user are those of
 //! gosu and `docker run --user`.
 
+use std::cell::OnceCell;
+
+/// The users of this system: read when somebody is first looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Users(OnceCell<Files>);
+
 /// The two files, as far as they could be read.
 #[derive(Clone, Debug, Default)]
-pub struct Users {
+struct Files {
     accounts: Vec<Account>,
     groups: Vec<Group>,
 }
@@ -40,14 +46,30 @@ pub struct Identity {
 }
 
 impl Users {
-    /// Reads both files; a missing one is an empty one (`FROM scratch`).
-    pub fn read() -> Self {
+    /// From both files' contents.
+    pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
+        Self(OnceCell::from(Files::parse(passwd, group)))
+    }
+
+    /// Resolves `name`, `uid`, `name:group`, `uid:gid` and mixtures. A number
+    /// needs no entry; a name does. An explicit group is the only group.
+    ///
+    /// # Errors
+    /// Which part does not exist, with the names there are.
+    pub fn resolve(&self, text: &str) -> Result<Identity, String> {
+        self.0.get_or_init(Files::read).resolve(text)
+    }
+}
+
+impl Files {
+    /// Reads both; a missing one is an empty one (`FROM scratch`).
+    fn read() -> Self {
         let read = |path: &str| std::fs::read(path).unwrap_or_default();
         Self::parse(&read("/etc/passwd"), &read("/etc/group"))
     }
 
     /// Parses both formats; lines that are not of the format are passed over.
-    pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
+    fn parse(passwd: &[u8], group: &[u8]) -> Self {
         let passwd = String::from_utf8_lossy(passwd);
         let group = String::from_utf8_lossy(group);
         let accounts = passwd.lines().filter_map(|line| {
@@ -68,12 +90,7 @@ impl Users {
         Self { accounts: accounts.collect(), groups: groups.collect() }
     }
 
-    /// Resolves `name`, `uid`, `name:group`, `uid:gid` and mixtures. A number
-    /// needs no entry; a name does. An explicit group is the only group.
-    ///
-    /// # Errors
-    /// Which part does not exist, with the names there are.
-    pub fn resolve(&self, text: &str) -> Result<Identity, String> {
+    fn resolve(&self, text: &str) -> Result<Identity, String> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
@@ -197,7 +214,7 @@ mod tests {
             let error = resolve(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
         }
-        let error = Users::default().resolve("app").expect_err("empty");
+        let error = Users::parse(b"", b"").resolve("app").expect_err("empty");
         assert!(error.contains("missing or empty"), "{error}");
     }
 }

@@ -40,6 +40,8 @@ pub struct Plan {
     pub environment: Vec<(OsString, OsString)>,
     pub memory_limit: Option<u64>,
     pub is_pid_one: bool,
+    /// Some layer of configuration had something to say.
+    pub is_configured: bool,
 }
 
 /// How bookend logs.
@@ -102,6 +104,7 @@ pub fn make(
         environment: facts.environment.clone(),
         memory_limit: facts.memory_limit,
         is_pid_one: facts.is_pid_one,
+        is_configured: config.is_written,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::plan::{HookPlan, Plan, Program};
 use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Stage};
-use crate::sys::{clock, descriptors, entry, signals, socket, terminal};
+use crate::sys::{clock, descriptors, entry, memory, signals, socket, terminal};
 use crate::units::Signal;
 use nix::errno::Errno;
 use std::ffi::{CString, OsStr, OsString};
@@ -203,6 +203,10 @@ impl<'a> Effects<'a> {
         let current = std::env::current_dir().ok();
         self.directory = current.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
         let _stay = std::env::set_current_dir("/");
+        // Reading a configuration touched most of the program; a plain init is small.
+        if self.plan.is_configured {
+            memory::let_go_of_code();
+        }
     }
 
     fn start_hook(&mut self, child: Child, hook: &HookPlan, outcome: Option<Outcome>) -> Event {

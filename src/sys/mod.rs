@@ -8,6 +8,7 @@ mod attributes;
 pub mod clock;
 pub mod descriptors;
 pub mod entry;
+pub mod memory;
 pub mod process;
 pub mod signals;
 pub mod socket;

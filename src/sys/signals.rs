@@ -127,7 +127,7 @@ impl Received {
             return true;
         };
         let is_own = u32::try_from(self.sender) == Ok(std::process::id());
-        !is_own && !(shares_terminal && terminal::shares_our_group(sender))
+        !(is_own || shares_terminal && terminal::shares_our_group(sender))
     }
 
     /// A key on our terminal, or its new size: the kernel has given it to every

@@ -220,8 +220,10 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 const LISTEN_PID: &[u8] = b"LISTEN_PID=";
 
 fn says_our_pid(entry: &[u8]) -> bool {
-    let number = entry.strip_prefix(LISTEN_PID).and_then(|value| std::str::from_utf8(value).ok());
-    number.and_then(|number| number.parse().ok()) == Some(std::process::id())
+    let Some(number) = entry.strip_prefix(LISTEN_PID) else {
+        return false;
+    };
+    std::str::from_utf8(number).is_ok_and(|number| number.parse() == Ok(std::process::id()))
 }
 
 /// In the child: the variable with its own pid, in memory made before the fork.

@@ -1,7 +1,8 @@
 //! The project's own tool: everything that takes more than one command.
 //!
 //! `cargo xtask demo` shows the main job; `cargo xtask test` runs every test;
-//! `cargo xtask bench` prints the figures. Each finds or installs what it
+//! `cargo xtask conformance` and `cargo xtask bench` compare with other
+//! programs. Each finds or installs what it
 //! needs, and says so.
 #![allow(
     clippy::print_stdout,
@@ -11,6 +12,7 @@
 )]
 
 mod bench;
+mod conformance;
 mod demo;
 mod engine;
 mod images;
@@ -26,8 +28,13 @@ usage: cargo xtask <verb>
 
   demo            run a service that falls ill under bookend as PID 1, stop it, show the evidence
   test [FILTER]   every test: unit, PID namespaces, JVM 11/17/21/25, containers
-                  (--no-containers leaves out the engine; CI=true makes a skip a failure)
-  bench           size, memory, start-up and dump time beside tini and jcmd";
+                  (--no-containers leaves out the engine; CI=true makes a skip a failure;
+                  --hunts adds the race hunts and the soak, as CI=true does)
+  conformance     every conformance case on bookend, tini, dumb-init and catatonit;
+                  writes docs/conformance.md
+  bench init      PID 1 beside its peers: latency, start, reaping, memory, size;
+                  writes docs/performance.md
+  bench dumps     thread and heap dumps beside jcmd";
 
 fn main() -> ExitCode {
     match run() {
@@ -48,7 +55,8 @@ fn run() -> Result<()> {
     match verb {
         "demo" => demo::run(),
         "test" => test::run(rest),
-        "bench" => bench::run(),
+        "bench" => bench::run(rest),
+        "conformance" => conformance::run(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

@@ -18,6 +18,7 @@ fn plan_of(text: &str) -> Plan {
         file: None,
         environment: vec![("BOOKEND_CONFIG".into(), OsString::new())],
         overrides,
+        explain: false,
     };
     let (config, _, mut diagnostics): (_, _, Diagnostics) = config::load(&inputs);
     let facts = Facts {
