@@ -7,7 +7,6 @@ use crate::sys::spawn::{self, Failure, Image, Session};
 use crate::sys::{descriptors, terminal};
 use crate::units::{Attributes, Signal};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -60,7 +59,9 @@ pub(super) fn run(
             return Ok(status);
         }
         // EINTR and every other error lead to one more look.
-        let _woken = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        if let Some(received) = signals.wait(None) {
+            init.forward(received);
+        }
     }
 }
 

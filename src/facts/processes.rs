@@ -59,22 +59,18 @@ impl Process {
 
     /// It has a handler for `signal`.
     pub fn catches(&self, signal: Signal) -> bool {
-        self.caught & bit(signal) != 0 && self.ignored & bit(signal) == 0
+        self.caught & signal.bit() != 0 && self.ignored & signal.bit() == 0
     }
 
     /// It ignores `signal`.
     pub fn ignores(&self, signal: Signal) -> bool {
-        self.ignored & bit(signal) != 0
+        self.ignored & signal.bit() != 0
     }
 
     /// Stopped by a signal, or by a debugger.
     pub fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
     }
-}
-
-fn bit(signal: Signal) -> u64 {
-    1 << (signal.number().clamp(1, 64) - 1)
 }
 
 /// Every process that `/proc` shows; empty where there is no `/proc`.

@@ -7,7 +7,7 @@ use crate::exit;
 use crate::link::{Deed, MAXIMUM_SIZE};
 use crate::plan::Plan;
 use crate::sys::process::{Reaped, reap};
-use crate::sys::signals::{Inherited, SignalDescriptor};
+use crate::sys::signals::{Inherited, Received, SignalDescriptor};
 use crate::sys::spawn::Session;
 use crate::sys::{clock, socket};
 use crate::units::Signal;
@@ -42,12 +42,13 @@ pub fn run(plan: &Plan, inherited: &Inherited, roles: Roles) -> u8 {
         exit: None,
     };
     supervisor.take_in(Event::Begin);
+    let mut first = None;
     loop {
-        supervisor.gather(&signals);
+        supervisor.gather(&signals, first);
         if let Some(code) = supervisor.exit {
             return code;
         }
-        supervisor.wait(&signals);
+        first = supervisor.wait(&signals);
     }
 }
 
@@ -61,11 +62,12 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Everything that is pending now, until nothing is.
-    fn gather(&mut self, signals: &SignalDescriptor) {
+    /// Everything that is pending now, until nothing is; `first` woke us.
+    fn gather(&mut self, signals: &SignalDescriptor, first: Option<Received>) {
         let mut children_ended = std::mem::take(&mut self.effects.look_for_ended);
         // Bounded: whoever floods us must not keep us from deadlines and children.
-        for received in std::iter::from_fn(|| signals.read()).take(SIGNALS_AT_ONCE) {
+        let pending = std::iter::from_fn(|| signals.read());
+        for received in first.into_iter().chain(pending).take(SIGNALS_AT_ONCE) {
             match received.signal {
                 Signal::CHLD => children_ended = true,
                 signal if received.is_meant_for_us(self.effects.session == Session::Shared) => {
@@ -152,24 +154,22 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Sleeps until a signal, a message or a deadline.
-    fn wait(&self, signals: &SignalDescriptor) {
+    /// Sleeps until a signal, a message or a deadline. EINTR and every error lead to
+    /// one more look at everything.
+    fn wait(&self, signals: &SignalDescriptor) -> Option<Received> {
         if self.effects.look_for_ended {
-            return;
+            return None;
         }
-        let timeout = match self.machine.next_deadline() {
-            None => PollTimeout::NONE,
-            Some(deadline) => {
-                // Rounded up: waking early would only mean to sleep again.
-                let left = clock::now().until(deadline).as_nanos().div_ceil(1_000_000);
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-            }
+        let left = self.machine.next_deadline().map(|deadline| clock::now().until(deadline));
+        let Some(link) = &self.effects.link else {
+            return signals.wait(left);
         };
-        let signals = PollFd::new(signals.as_fd(), PollFlags::POLLIN);
-        // EINTR and every other error lead to one more look at everything.
-        let _woken = match &self.effects.link {
-            Some(link) => poll(&mut [signals, PollFd::new(link.as_fd(), PollFlags::POLLIN)], timeout),
-            None => poll(&mut [signals], timeout),
-        };
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            // Rounded up: waking early would only mean to sleep again.
+            PollTimeout::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX)
+        });
+        let mut woken = [signals.as_fd(), link.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let _woken = poll(&mut woken, timeout);
+        None
     }
 }

@@ -70,43 +70,31 @@ pub enum Reaped {
     NoChildren,
 }
 
-/// Collects one ended child, whoever it was (`waitid(2)`, `P_ALL`).
+/// Collects one ended child, whoever it was (`waitpid(2)`).
 ///
 /// The supervisor's loop is the only caller: one reaper owns every child, and
 /// a pid that was not reaped cannot be reused, so signalling it is safe.
 pub fn reap() -> Reaped {
     loop {
-        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG;
-        // SAFETY: `info` is our own memory; the flags are valid for waitid(2).
-        let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) };
-        if result != 0 {
-            if Errno::last() == Errno::EINTR {
-                continue;
-            }
-            return Reaped::NoChildren;
-        }
-        // SAFETY: zeroed is a valid siginfo_t, and waitid filled it in.
-        let info = unsafe { info.assume_init() };
-        // SAFETY: after waitid the SIGCHLD members of the union are the valid ones;
-        // si_pid stays zero if nothing ended.
-        let pid = unsafe { info.si_pid() };
-        // SAFETY: as above.
-        let status = unsafe { info.si_status() };
+        let mut status = 0;
+        // SAFETY: `status` is our own memory; -1 is any child.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
         let Some(pid) = Pid::from_number(pid) else {
-            return Reaped::NoneEnded;
+            match pid {
+                0 => return Reaped::NoneEnded,
+                _ if Errno::last() == Errno::EINTR => continue,
+                _ => return Reaped::NoChildren,
+            }
         };
-        if info.si_code == libc::CLD_STOPPED || info.si_code == libc::CLD_TRAPPED {
-            return Reaped::Stopped(pid, Signal::from_number(status).unwrap_or(Signal::STOP));
+        let signal = |number| Signal::from_number(number);
+        if libc::WIFSTOPPED(status) {
+            return Reaped::Stopped(pid, signal(libc::WSTOPSIG(status)).unwrap_or(Signal::STOP));
         }
-        let status = match info.si_code {
-            libc::CLD_EXITED => Status::Exited(u8::try_from(status & 0xff).unwrap_or(u8::MAX)),
-            code => match Signal::from_number(status) {
-                Some(signal) => Status::Signaled { signal, core_dumped: code == libc::CLD_DUMPED },
-                None => Status::Exited(u8::MAX),
-            },
+        let ended = match signal(libc::WTERMSIG(status)).filter(|_| libc::WIFSIGNALED(status)) {
+            Some(signal) => Status::Signaled { signal, core_dumped: libc::WCOREDUMP(status) },
+            None => Status::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX)),
         };
-        return Reaped::Ended(pid, status);
+        return Reaped::Ended(pid, ended);
     }
 }
 

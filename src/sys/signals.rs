@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::time::Duration;
 
 /// The signal state that our parent gave us, and that our children get.
 #[derive(Clone, Copy)]
@@ -153,6 +154,27 @@ impl SignalDescriptor {
         let descriptor = Errno::result(descriptor)?;
         // SAFETY: the kernel just gave us this descriptor and nobody else has it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// Sleeps until a signal comes, or for that long, where there is nothing else to
+    /// wait for: one system call less than to poll and to read.
+    pub fn wait(&self, timeout: Option<Duration>) -> Option<Received> {
+        let all = full_set();
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let limit = timeout.map(|timeout| libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: the set is initialised, `info` is ours, `limit` is null or a live timespec.
+        let signal = unsafe { libc::sigtimedwait(&raw const all, info.as_mut_ptr(), limit) };
+        let signal = Signal::from_number(signal)?;
+        // SAFETY: plain integers, zeroed and then filled by the kernel.
+        let info = unsafe { info.assume_init() };
+        // SAFETY: whoever sends a signal is in this member; for one of the kernel's
+        // own it is the zero that was there, or the child's pid of a SIGCHLD.
+        let sender = unsafe { info.si_pid() };
+        Some(Received { signal, by_kernel: info.si_code == libc::SI_KERNEL, sender })
     }
 
     /// The next pending signal; `None` when there is none.

@@ -41,6 +41,11 @@ impl Signal {
         u8::try_from(number).ok().filter(|number| (1..=MAX).contains(number)).map(Self)
     }
 
+    /// Its bit in a set as the kernel prints it (`proc(5)`, `SigCgt`).
+    pub fn bit(self) -> u64 {
+        1 << (self.0.clamp(1, 64) - 1)
+    }
+
     /// The number, 1–64.
     pub fn number(self) -> i32 {
         i32::from(self.0)

@@ -240,7 +240,7 @@ fn seccomp(setup: &Setup) -> Outcome {
             store.display()
         );
         let running = scenario.config(&config).mount("exec 7</etc/passwd").command(["sleep", "600"]).start();
-        running.descendant("sleep\0600");
+        running.descendant("sleep\x00600");
         let init = running.init();
         poll("what was inherited is closed", || {
             let seven = std::fs::read_link(format!("/proc/{init}/fd/7"));

@@ -25,6 +25,7 @@ mod container;
 mod examples;
 mod hooks;
 mod hprof;
+mod hunts;
 mod init;
 mod jvm;
 mod jvm_trouble;
@@ -51,5 +52,6 @@ fn main() {
     trials.extend(jvm_trouble::trials(setup));
     trials.extend(cli::trials(setup));
     trials.extend(container::trials(setup));
+    trials.extend(hunts::trials(setup));
     libtest_mimic::run(&arguments, trials).exit();
 }

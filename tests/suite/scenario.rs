@@ -17,10 +17,11 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// Who is PID 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "dumb-init is a name")]
 pub(crate) enum Init {
     Bookend,
-    BookendAsTini,
-    BookendAsDumbInit,
+    AsTini,
+    AsDumbInit,
     /// Debian's packages, the static build of tini.
     Tini,
     DumbInit,
@@ -32,8 +33,8 @@ impl Init {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bookend => "bookend",
-            Self::BookendAsTini => "bookend-as-tini",
-            Self::BookendAsDumbInit => "bookend-as-dumb-init",
+            Self::AsTini => "bookend-as-tini",
+            Self::AsDumbInit => "bookend-as-dumb-init",
             Self::Tini => "tini",
             Self::DumbInit => "dumb-init",
             Self::Catatonit => "catatonit",
@@ -46,7 +47,7 @@ impl Init {
             Self::Tini => Some(Path::new("/usr/bin/tini-static")),
             Self::DumbInit => Some(Path::new("/usr/bin/dumb-init")),
             Self::Catatonit => Some(Path::new("/usr/bin/catatonit")),
-            Self::Bookend | Self::BookendAsTini | Self::BookendAsDumbInit => None,
+            Self::Bookend | Self::AsTini | Self::AsDumbInit => None,
         }
     }
 
@@ -61,8 +62,8 @@ impl Init {
         };
         match (self, self.peer()) {
             (_, Some(path)) => vec![path.display().to_string()],
-            (Self::BookendAsTini, _) => link("tini"),
-            (Self::BookendAsDumbInit, _) => link("dumb-init"),
+            (Self::AsTini, _) => link("tini"),
+            (Self::AsDumbInit, _) => link("dumb-init"),
             _ => vec![setup.binary.display().to_string(), "run".to_owned()],
         }
     }
@@ -322,14 +323,9 @@ impl Running {
     pub(crate) fn wait_until_signals_are_blocked(&self) {
         let init = self.init();
         poll("signals are blocked", || {
-            let status = std::fs::read_to_string(format!("/proc/{init}/status")).ok()?;
-            let mask = |name: &str| {
-                let mask = status.lines().find_map(|line| line.strip_prefix(name))?.trim();
-                u64::from_str_radix(mask, 16).ok()
-            };
             let is_init =
                 std::fs::read_link(format!("/proc/{init}/exe")).is_ok_and(|exe| exe == self.executable);
-            (is_init && (mask("SigBlk:")? | mask("SigCgt:")?) & (1 << 14) != 0).then_some(())
+            (is_init && takes_term(init)).then_some(())
         });
     }
 
@@ -457,6 +453,19 @@ pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub(crate) fn send(pid: i32, signal: i32) {
     let signal = nix::sys::signal::Signal::try_from(signal).expect("a signal with a name");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("it is there to be signalled");
+}
+
+/// A TERM now waits or is handled: it is blocked or caught, or the process waits in
+/// `sigtimedwait(2)`, which shows it as neither – and has a child then.
+pub(crate) fn takes_term(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+        u64::from_str_radix(line.trim(), 16).unwrap_or(0)
+    };
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    (mask("SigBlk:") | mask("SigCgt:")) & (1 << 14) != 0
+        || children.is_ok_and(|children| !children.is_empty())
 }
 
 fn is_below(pid: i32, ancestor: i32) -> bool {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Everything that tests ask the outside for.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what is there and what is not")]
 pub(crate) struct Setup {
     /// The binary under test.
     pub(crate) binary: PathBuf,
@@ -20,6 +21,8 @@ pub(crate) struct Setup {
     /// `docker run --init` runs our binary.
     pub(crate) docker_init_is_ours: bool,
     pub(crate) is_root: bool,
+    /// Run the race hunts and the soak too.
+    pub(crate) hunts: bool,
     is_ci: bool,
 }
 
@@ -49,6 +52,7 @@ impl Setup {
             classes: variable("BOOKEND_TEST_CLASSES"),
             docker: variable("BOOKEND_TEST_DOCKER"),
             docker_init_is_ours: std::env::var_os("BOOKEND_TEST_DOCKER_INIT").is_some(),
+            hunts: std::env::var_os("BOOKEND_TEST_HUNTS").is_some(),
             is_root: nix::unistd::geteuid().is_root(),
             is_ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
         }

@@ -9,7 +9,8 @@ use std::process::Command;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let without_containers = arguments.iter().any(|argument| argument == "--no-containers");
-    let filter: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--no-")).collect();
+    let with_hunts = arguments.iter().any(|argument| argument == "--hunts");
+    let filter: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
 
     if filter.is_empty() {
@@ -33,6 +34,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let engine = if without_containers { None } else { engine(&binary, is_ci)? };
     if let Some(engine) = &engine {
         suite.env("BOOKEND_TEST_DOCKER", engine.client()).envs(engine.environment());
+    }
+    if with_hunts || is_ci {
+        suite.env("BOOKEND_TEST_HUNTS", "1");
     }
     if !is_root() {
         say("Not root: tests that need PID namespaces and users are skipped, by name");

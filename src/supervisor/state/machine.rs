@@ -39,6 +39,8 @@ pub(super) struct Stop {
     pub(super) keys: u32,
     /// What went to the main process for it, once something did.
     pub(super) forwarded: Option<Signal>,
+    /// Bits of every stop signal that was sent for it: each goes out once.
+    pub(super) sent: u64,
 }
 
 #[derive(Clone, Copy, Debug)]

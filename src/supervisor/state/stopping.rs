@@ -31,7 +31,7 @@ impl Machine<'_> {
         if self.stop.is_some() {
             return self.stop_repeated(signal, by_key, now, actions);
         }
-        self.stop = Some(Stop { signal, begun: now, keys: u32::from(by_key), forwarded: None });
+        self.stop = Some(Stop { signal, begun: now, keys: u32::from(by_key), forwarded: None, sent: 0 });
         let deadline = self.plan.stop.deadline(now);
         self.stop_deadline = self.plan.stop.grace_is_known.then_some(deadline);
         actions.push(Action::Note(Note::Stop { signal, deadline }));
@@ -60,10 +60,9 @@ impl Machine<'_> {
             let keys = stop.keys;
             return self.hurry(keys, now, actions);
         }
-        let is_new = stop.signal != signal && stop.forwarded == Some(stop.signal);
+        let is_new = stop.sent & signal.bit() == 0 && stop.forwarded == Some(stop.signal);
         if is_new && let Phase::Stopping { .. } = self.phase {
-            stop.signal = signal;
-            stop.forwarded = Some(signal);
+            stop.sent |= signal.bit();
             actions.push(Action::Note(Note::Forwarding { signal }));
             actions.push(Action::Signal(Child::Main, signal));
         }
@@ -131,6 +130,7 @@ impl Machine<'_> {
         };
         let signal = own.unwrap_or(rewritten);
         stop.forwarded = Some(signal);
+        stop.sent = signal.bit();
         actions.push(Action::Note(Note::Forwarding { signal }));
         actions.push(if stop.keys > 0 && signal == stop.signal {
             Action::SignalIfMissed(Child::Main, signal)

@@ -10,10 +10,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("a2_signal_death", signal_death),
     Case::new("a3_not_found", not_found)
         .fails(&[Init::DumbInit, Init::Catatonit])
-        .promises_otherwise(&[Init::BookendAsDumbInit]),
+        .promises_otherwise(&[Init::AsDumbInit]),
     Case::new("a4_not_runnable", not_runnable)
         .fails(&[Init::DumbInit, Init::Catatonit])
-        .promises_otherwise(&[Init::BookendAsDumbInit]),
+        .promises_otherwise(&[Init::AsDumbInit]),
     Case::new("a6_child_127", child_127),
     Case::new("a7_main_code_wins", main_code_wins),
     Case::new("a8_stop_is_not_exit", stop_is_not_exit),

@@ -11,6 +11,7 @@ mod signals;
 mod terminal;
 
 pub(crate) use process::{SECCOMP, assert_idle};
+pub(crate) use reaping::storm_of;
 
 use crate::scenario::{Init, Scenario};
 use crate::setup::{Need, Setup};
@@ -46,7 +47,7 @@ impl Case {
 }
 
 const EVERY_PEER: &[Init] = &[Init::Tini, Init::DumbInit, Init::Catatonit];
-const BOTH_NAMES: &[Init] = &[Init::BookendAsTini, Init::BookendAsDumbInit];
+const BOTH_NAMES: &[Init] = &[Init::AsTini, Init::AsDumbInit];
 
 /// The init under test.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +86,7 @@ fn cases() -> Vec<Case> {
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
     let mut trials = Vec::new();
-    let ours = [Init::Bookend, Init::BookendAsTini, Init::BookendAsDumbInit];
+    let ours = [Init::Bookend, Init::AsTini, Init::AsDumbInit];
     for init in ours.iter().chain(EVERY_PEER).copied() {
         for case in cases() {
             if case.promises_otherwise.contains(&init) {

@@ -147,7 +147,7 @@ fn seccomp(subject: &Subject) -> Outcome {
         scenario.shell("(sleep .1 &); true; exit 7").finish().exits(7);
         let scenario = subject.scenario().under(["python3", "-c", SECCOMP, error, REFUSED]);
         let running = scenario.command(["sleep", "600"]).start();
-        running.descendant("sleep\0600");
+        running.descendant("sleep\x00600");
         running.stop().exits(143);
     }
     Ok(())
@@ -191,8 +191,8 @@ fn empty_root(subject: &Subject) -> Outcome {
     let program = subject.init.peer().unwrap_or(&subject.setup.binary);
     // By the name that it is to be called by.
     let name = match subject.init {
-        Init::BookendAsTini => "tini",
-        Init::BookendAsDumbInit => "dumb-init",
+        Init::AsTini => "tini",
+        Init::AsDumbInit => "dumb-init",
         _ => "init",
     };
     std::fs::copy(program, folder.join(name)).map_err(|error| error.to_string())?;

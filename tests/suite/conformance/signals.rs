@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("b12_the_child_gets_a_clean_mask", child_mask).fails(&[Init::Catatonit]),
     Case::new("b15_a_background_job_gets_term", background)
         .fails(&[Init::Tini, Init::Catatonit])
-        .promises_otherwise(&[Init::BookendAsTini]),
+        .promises_otherwise(&[Init::AsTini]),
     Case::new("b16_a_grandchild_in_another_session_gets_term", grandchild)
         .fails(EVERY_PEER)
         .promises_otherwise(BOTH_NAMES),
