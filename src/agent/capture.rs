@@ -1,7 +1,7 @@
 //! The artifacts: each asked for with a deadline, written under a temporary
 //! name, judged by the JVM's own words.
 
-use crate::evidence::{ArtifactRecord, Bundle, Digest, Hasher, Status};
+use crate::evidence::{ArtifactRecord, Bundle, Digest, Hasher, Status, mask};
 use crate::facts::cgroup;
 use crate::facts::processes::Process;
 use crate::jvm::{self, DumpOutcome, Session, judge_dump, used_bytes};
@@ -88,7 +88,100 @@ pub async fn capture_threads(
     }
 }
 
-/// Takes a heap dump of all objects into `name`, without a collection first.
+/// The longest text that is kept of one command. Bytes.
+const TEXT_LIMIT: usize = 16 << 20;
+/// For one command that needs no safepoint.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Writes a text into `name`.
+pub(super) fn write_text(
+    bundle: &Bundle,
+    artifact: &'static str,
+    name: &str,
+    text: &str,
+    begun: Instant,
+) -> ArtifactRecord {
+    let mut hasher = Hasher::default();
+    hasher.update(text.as_bytes());
+    let digest = hasher.finish();
+    let written = bundle.open(name).and_then(|(_, mut file)| {
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        bundle.finish(name, name)
+    });
+    let record = |status, file: Option<String>, digest: Option<Digest>, reason| ArtifactRecord {
+        artifact,
+        status,
+        file,
+        bytes: digest.as_ref().map(|digest| digest.bytes),
+        sha256: digest.map(|digest| digest.sha256),
+        duration_ms: milliseconds(begun.elapsed()),
+        reason,
+    };
+    match written {
+        Ok(_) => record(Status::Complete, Some(name.to_owned()), Some(digest), None),
+        Err(error) => {
+            bundle.discard(name);
+            record(Status::Failed, None, None, Some(format!("cannot write {name}: {error}")))
+        }
+    }
+}
+
+/// Asks the JVM several things and writes the answers into one text, without
+/// secrets. Complete if one was answered; what was not is told in the text.
+pub(super) async fn capture_answers(
+    session: &Session,
+    bundle: &Bundle,
+    artifact: &'static str,
+    name: &str,
+    commands: &[&str],
+    deadline: Instant,
+) -> ArtifactRecord {
+    let begun = Instant::now();
+    let mut text = String::new();
+    let mut trouble = None;
+    let mut answered = false;
+    for command in commands {
+        let until = deadline.min(Instant::now() + COMMAND_PATIENCE);
+        let answer = async {
+            let reply = session.command(command, until).await?;
+            reply.text(TEXT_LIMIT).await
+        };
+        let answer = answer.await;
+        text.push_str("=== ");
+        text.push_str(command);
+        text.push('\n');
+        match answer {
+            Ok(answer) => {
+                answered = true;
+                text.push_str(&mask(&answer));
+            }
+            Err(error) => {
+                text.push_str(&format!("not answered: {error}\n"));
+                let is_silent = matches!(error, jvm::Failure::NoAnswer | jvm::Failure::NoSocket { .. });
+                trouble = Some(error.to_string());
+                if is_silent {
+                    break;
+                }
+            }
+        }
+        text.push('\n');
+    }
+    if answered {
+        return write_text(bundle, artifact, name, &text, begun);
+    }
+    ArtifactRecord {
+        artifact,
+        status: Status::Failed,
+        file: None,
+        bytes: None,
+        sha256: None,
+        duration_ms: milliseconds(begun.elapsed()),
+        reason: trouble,
+    }
+}
+
+/// Takes a heap dump into `name`: of all objects, without a collection first, or of
+/// those that live, after one.
 ///
 /// Its digest is missing: reading it again takes time that the JVM may need.
 /// Skipped if it would not fit on the disk or into the time; a dump cannot be
@@ -97,6 +190,7 @@ pub async fn capture_heap(
     session: &Session,
     bundle: &Bundle,
     name: &str,
+    live: bool,
     deadline: Instant,
 ) -> ArtifactRecord {
     let begun = Instant::now();
@@ -113,7 +207,7 @@ pub async fn capture_heap(
         return record(Status::Skipped, None, Some(reason));
     }
     let path = bundle.unfinished(name);
-    let line = match dump_command(&path) {
+    let line = match dump_command(&path, live) {
         Ok(line) => line,
         Err(reason) => return record(Status::Failed, None, Some(reason)),
     };
@@ -149,14 +243,16 @@ pub async fn capture_heap(
     record(Status::Failed, None, Some(reason))
 }
 
-fn dump_command(path: &Path) -> Result<String, String> {
+fn dump_command(path: &Path, live: bool) -> Result<String, String> {
     let text = path.to_str().ok_or("the spool's path is not UTF-8")?;
     // The command's parser splits at spaces outside quotes and knows no escapes
     // (`diagnosticFramework.cpp`, `DCmdArgIter`).
     if text.contains(['"', '\n', '\r']) {
         return Err(format!("the JVM cannot be told the path {text}: it holds a quote or a line break"));
     }
-    Ok(format!("GC.heap_dump -all \"{text}\""))
+    // Without -all a full collection comes first.
+    let which = if live { "" } else { "-all " };
+    Ok(format!("GC.heap_dump {which}\"{text}\""))
 }
 
 /// Why a dump of this heap should not be begun.
@@ -275,9 +371,9 @@ mod tests {
     #[test]
     fn paths_that_the_jvm_can_be_told() {
         assert_eq!(
-            dump_command(Path::new("/a b/.heap.hprof.unfinished")).as_deref(),
+            dump_command(Path::new("/a b/.heap.hprof.unfinished"), false).as_deref(),
             Ok("GC.heap_dump -all \"/a b/.heap.hprof.unfinished\"")
         );
-        assert!(dump_command(Path::new("/a\"b")).is_err());
+        assert!(dump_command(Path::new("/a\"b"), false).is_err());
     }
 }

@@ -1,15 +1,21 @@
 //! One event, from its trigger to its manifest.
 
-use super::capture::{capture_heap, capture_threads};
-use crate::config::{Artifact, StoreUrl, Trigger};
-use crate::evidence::{self, ArtifactRecord, Bundle, Jvm, Manifest, Status, clear_unfinished, digest_file};
+use super::capture::{capture_answers, capture_heap, capture_threads, write_text};
+use super::os;
+use crate::config::{Artifact, Capture, StoreUrl};
+use crate::evidence::{
+    self, ArtifactRecord, Bundle, Jvm, Manifest, Status, clear_unfinished, digest_file, mask,
+};
 use crate::facts::processes::Process;
 use crate::jvm::{self, Session};
 use crate::plan::{Evidence, Plan};
 use crate::store::Directory;
 use crate::sys::process::{self, Pid};
 use crate::units::{Signal, format_duration};
+use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -21,13 +27,41 @@ const MANIFEST_TIME: Duration = Duration::from_millis(300);
 /// What set an event off, and how long it may take.
 #[derive(Clone, Debug)]
 pub(super) struct Occasion {
-    pub(super) trigger: Trigger,
-    /// The JVM is needed no longer than until then.
-    pub(super) capture_until: Instant,
+    pub(super) trigger: &'static str,
+    /// Indices of the rules that act: two rules, one event.
+    pub(super) rules: Vec<usize>,
+    /// The JVM is needed no longer than until then: a stop may come and shorten it.
+    pub(super) capture_until: watch::Receiver<Instant>,
     /// Everything is stored by then.
     pub(super) store_until: Instant,
     pub(super) stop: Option<evidence::Stop>,
     pub(super) main_ended: Option<String>,
+}
+
+impl Occasion {
+    fn until(&self) -> Instant {
+        *self.capture_until.borrow()
+    }
+
+    fn left(&self) -> Duration {
+        self.until().saturating_duration_since(Instant::now())
+    }
+
+    /// Returns when the time is up, also if it was shortened meanwhile.
+    async fn is_over(&self) {
+        let mut limit = self.capture_until.clone();
+        loop {
+            let until = *limit.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                changed = limit.changed() => {
+                    if changed.is_err() {
+                        return tokio::time::sleep_until(until).await;
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// An event whose evidence is captured and not yet stored.
@@ -38,7 +72,7 @@ pub(super) struct Captured {
     manifest: Manifest,
 }
 
-/// Captures what the rules on `occasion` ask for: two rules, one event.
+/// Captures what the rules ask for.
 pub(super) async fn capture(
     plan: &Plan,
     evidence: &Evidence,
@@ -47,13 +81,10 @@ pub(super) async fn capture(
     occasion: Occasion,
 ) -> Option<Captured> {
     let began = SystemTime::now();
-    let rules: Vec<_> = evidence.rules_on(occasion.trigger).collect();
-    let mut wanted: Vec<Artifact> = rules.iter().flat_map(|rule| rule.capture.iter().copied()).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let trigger = word(occasion.trigger);
+    let rules: Vec<_> = occasion.rules.iter().filter_map(|index| evidence.rules.get(*index)).collect();
+    let wanted = union(rules.iter().flat_map(|rule| &rule.capture));
     let store = store(evidence);
-    let bundle = match Bundle::create(&store.spool(), &format!("{}-{trigger}", compact(began))) {
+    let bundle = match Bundle::create(&store.spool(), &format!("{}-{}", compact(began), occasion.trigger)) {
         Ok(bundle) => bundle,
         Err(reason) => {
             error!("no evidence: {reason}");
@@ -67,7 +98,7 @@ pub(super) async fn capture(
     };
     let event = evidence::Event {
         id: bundle.id(),
-        trigger,
+        trigger: occasion.trigger,
         rules: rules.iter().map(|rule| rule.name.clone()).collect(),
         began: rfc3339(began),
         captured: String::new(),
@@ -76,6 +107,15 @@ pub(super) async fn capture(
     };
     let mut manifest = Manifest::new(service, event);
     manifest.stop.clone_from(&occasion.stop);
+    let (certain, asked): (Vec<Capture>, Vec<Capture>) =
+        wanted.into_iter().partition(|capture| capture.artifact == Artifact::Os);
+    // What needs nobody's cooperation comes before the first word to the JVM.
+    for _ in certain {
+        push(&mut manifest, describe_system(main, session.as_ref(), &bundle, &occasion));
+    }
+    if asked.is_empty() {
+        return finish(manifest, bundle, &occasion);
+    }
     match reach(main, session, &occasion).await {
         Ok(session) => {
             manifest.jvm = Some(Jvm {
@@ -83,17 +123,53 @@ pub(super) async fn capture(
                 version: session.version.full.clone(),
                 name: session.version.name.clone(),
             });
-            climb(&session, &bundle, &wanted, &occasion, &mut manifest).await;
+            climb(&session, &bundle, &asked, &occasion, &mut manifest).await;
         }
         Err(reason) => {
-            for artifact in &wanted {
-                manifest.artifacts.push(missing(*artifact, Status::Failed, reason.clone()));
+            for capture in &asked {
+                manifest.artifacts.push(missing(capture.artifact.name(), Status::Failed, reason.clone()));
             }
+            warn!("no evidence from the JVM: {reason}");
             manifest.jvm_missing = Some(reason);
         }
     }
+    finish(manifest, bundle, &occasion)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the end of a function that may have nothing")]
+fn finish(mut manifest: Manifest, bundle: Bundle, occasion: &Occasion) -> Option<Captured> {
     manifest.event.captured = rfc3339(SystemTime::now());
     Some(Captured { store_until: occasion.store_until, bundle, manifest })
+}
+
+/// Each artifact once, as the most demanding rule wants it, in the ladder's order.
+fn union<'c>(captures: impl Iterator<Item = &'c Capture>) -> Vec<Capture> {
+    let mut wanted: Vec<Capture> = Vec::new();
+    for capture in captures {
+        match wanted.iter_mut().find(|known| known.artifact == capture.artifact) {
+            None => wanted.push(*capture),
+            Some(known) if known.times < capture.times => *known = *capture,
+            // All objects are more than those that live.
+            Some(known) => known.live &= capture.live,
+        }
+    }
+    wanted.sort_by_key(|capture| capture.artifact);
+    wanted
+}
+
+fn describe_system(
+    main: Option<Pid>,
+    session: Option<&Session>,
+    bundle: &Bundle,
+    occasion: &Occasion,
+) -> ArtifactRecord {
+    let begun = Instant::now();
+    let found = || main.and_then(jvm::find).map(|target| target.pid);
+    let pid = session.map(|session| session.target.pid).or_else(found).or(main);
+    match pid.filter(|_| occasion.main_ended.is_none()) {
+        Some(pid) => write_text(bundle, "os", "os.txt", &mask(&os::describe(pid)), begun),
+        None => missing("os", Status::Failed, "the process is gone".to_owned()),
+    }
 }
 
 /// The cheap and certain first: a thread dump before the heap dump, since
@@ -101,31 +177,96 @@ pub(super) async fn capture(
 async fn climb(
     session: &Session,
     bundle: &Bundle,
-    wanted: &[Artifact],
+    wanted: &[Capture],
     occasion: &Occasion,
     manifest: &mut Manifest,
 ) {
-    let mut silent = false;
-    for artifact in wanted {
-        let left = occasion.capture_until.saturating_duration_since(Instant::now());
-        let record = if silent {
-            missing(*artifact, Status::Skipped, "the JVM did not answer before".to_owned())
-        } else if left.is_zero() {
-            missing(*artifact, Status::Skipped, "no time was left".to_owned())
-        } else {
-            match artifact {
-                Artifact::Threads => {
-                    let until = Instant::now() + left / FIRST_STEP_SHARE;
-                    capture_threads(session, bundle, "threads-1.txt", until).await
-                }
-                Artifact::Heap => capture_heap(session, bundle, "heap.hprof", occasion.capture_until).await,
+    let mut is_silent = false;
+    for capture in wanted {
+        let mut last = None;
+        for number in 1..=capture.times {
+            let name = capture.artifact.name();
+            if is_silent {
+                push(manifest, missing(name, Status::Skipped, "the JVM did not answer before".to_owned()));
+                break;
             }
-        };
-        silent |= record.status != Status::Complete && *artifact == Artifact::Threads;
-        log(&record);
-        manifest.artifacts.push(record);
+            if let Some(begun) = last.replace(Instant::now()) {
+                let pause = tokio::time::sleep_until(begun + capture.interval);
+                tokio::select! {
+                    () = pause => { last = Some(Instant::now()); }
+                    () = occasion.is_over() => {}
+                }
+            }
+            if occasion.left().is_zero() {
+                push(manifest, missing(name, Status::Skipped, "no time was left".to_owned()));
+                break;
+            }
+            let (file, work) = step(session, bundle, *capture, number, occasion);
+            let record = tokio::select! {
+                record = work => record,
+                () = occasion.is_over() => {
+                    bundle.discard(&file);
+                    missing(name, Status::Failed, "cut off: the time was up".to_owned())
+                }
+            };
+            is_silent = record.status == Status::Failed && capture.artifact != Artifact::Heap;
+            push(manifest, record);
+        }
     }
 }
+
+/// One step of the ladder: the file it makes, and the work.
+fn step<'s>(
+    session: &'s Session,
+    bundle: &'s Bundle,
+    capture: Capture,
+    number: u32,
+    occasion: &Occasion,
+) -> (String, Pin<Box<dyn Future<Output = ArtifactRecord> + 's>>) {
+    let now = Instant::now();
+    let until = occasion.until();
+    let half = now + occasion.left() / FIRST_STEP_SHARE;
+    match capture.artifact {
+        Artifact::Threads => {
+            let name = format!("threads-{number}.txt");
+            let file = name.clone();
+            (file, Box::pin(async move { capture_threads(session, bundle, &name, half).await }))
+        }
+        Artifact::Histogram => {
+            let command: &[&str] =
+                if capture.live { &["GC.class_histogram"] } else { &["GC.class_histogram -all"] };
+            let work = capture_answers(session, bundle, "histogram", "histogram.txt", command, half);
+            ("histogram.txt".to_owned(), Box::pin(work))
+        }
+        Artifact::Vm | Artifact::Os => {
+            let work = capture_answers(session, bundle, "vm", "vm.txt", VM_COMMANDS, half);
+            ("vm.txt".to_owned(), Box::pin(work))
+        }
+        Artifact::Heap => {
+            let work = capture_heap(session, bundle, "heap.hprof", capture.live, until);
+            ("heap.hprof".to_owned(), Box::pin(work))
+        }
+    }
+}
+
+fn push(manifest: &mut Manifest, record: ArtifactRecord) {
+    log(&record);
+    manifest.artifacts.push(record);
+}
+
+/// What a JVM tells about itself without a safepoint (facts: section 2); an older
+/// one answers that it does not know a command.
+const VM_COMMANDS: &[&str] = &[
+    "VM.version",
+    "VM.uptime",
+    "GC.heap_info",
+    "VM.flags",
+    "VM.command_line",
+    "VM.native_memory summary",
+    "VM.metaspace basic",
+    "VM.events",
+    "VM.info",
+];
 
 /// The session that is there, or a new one; else why there is none.
 async fn reach(main: Option<Pid>, session: Option<Session>, occasion: &Occasion) -> Result<Session, String> {
@@ -138,8 +279,7 @@ async fn reach(main: Option<Pid>, session: Option<Session>, occasion: &Occasion)
     let main = main.ok_or("there is no main process")?;
     let target = jvm::find(main).ok_or("there is no JVM under the main process")?;
     let pid = target.pid;
-    let left = occasion.capture_until.saturating_duration_since(Instant::now());
-    let until = Instant::now() + left / FIRST_STEP_SHARE;
+    let until = Instant::now() + occasion.left() / FIRST_STEP_SHARE;
     match Session::open(target, until).await {
         Ok(session) => Ok(session),
         Err(error @ jvm::Failure::Disabled) => {
@@ -244,11 +384,7 @@ fn note(record: &mut ArtifactRecord, text: &str) {
     });
 }
 
-fn missing(artifact: Artifact, status: Status, reason: String) -> ArtifactRecord {
-    let artifact = match artifact {
-        Artifact::Threads => "threads",
-        Artifact::Heap => "heap",
-    };
+fn missing(artifact: &'static str, status: Status, reason: String) -> ArtifactRecord {
     ArtifactRecord {
         artifact,
         status,
@@ -266,13 +402,6 @@ fn log(record: &ArtifactRecord) {
         (None, _) => info!(took, "{} captured", record.artifact),
         (Some(reason), Status::Skipped) => warn!("{} skipped: {reason}", record.artifact),
         (Some(reason), _) => warn!(took, "{} not captured: {reason}", record.artifact),
-    }
-}
-
-fn word(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Stop => "stop",
-        Trigger::Exit => "exit",
     }
 }
 

@@ -8,7 +8,12 @@
 
 mod capture;
 mod event;
+mod health;
+mod os;
 mod preflight;
+mod prober;
+mod rules;
+mod sampler;
 mod service;
 mod warm;
 
@@ -16,6 +21,7 @@ pub use capture::{capture_heap, capture_threads};
 pub use preflight::preflight;
 
 use crate::plan::Plan;
+use crate::sys::signals::Inherited;
 use std::os::fd::OwnedFd;
 use tracing::{error, info};
 
@@ -30,9 +36,9 @@ pub fn prepare(plan: &Plan) {
 }
 
 /// Runs until the supervisor says so, or is gone. The role's exit code.
-pub fn run(plan: &Plan, link: OwnedFd) -> u8 {
+pub fn run(plan: &Plan, link: OwnedFd, for_children: Inherited) -> u8 {
     match runtime() {
-        Ok(runtime) => runtime.block_on(service::serve(plan, link)),
+        Ok(runtime) => runtime.block_on(service::serve(plan, link, for_children)),
         Err(error) => {
             error!("the agent cannot start: {error}");
             crate::exit::KERNEL

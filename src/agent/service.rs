@@ -1,15 +1,20 @@
 //! The agent's event loop: facts in, deeds out, one event at a time.
 
 use super::event::{self, Captured, Occasion};
+use super::health::{Health, State};
+use super::prober::Prober;
+use super::rules::{Rules, Situation, Verdict};
+use super::sampler::Sampler;
 use super::warm;
-use crate::config::Trigger;
+use crate::config::{Measure, Trigger};
 use crate::evidence;
 use crate::jvm::Session;
 use crate::link::{Deed, Fact, MAXIMUM_SIZE};
-use crate::plan::{Evidence, Plan};
+use crate::plan::Plan;
 use crate::sys::process::{Pid, Status};
+use crate::sys::signals::Inherited;
 use crate::sys::{clock, socket};
-use crate::units::{Moment, format_duration};
+use crate::units::{Moment, Signal, format_duration};
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,28 +22,48 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, error};
+use tracing::{debug, error, info, warn};
 
 type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// How often rules on bounds look at their measures.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+/// An event that no stop cuts short may store for so long after its capture.
+const STORE_TIME: Duration = Duration::from_mins(10);
 
 /// What is going on, and what is known.
 struct Agent<'a> {
     plan: &'a Plan,
-    evidence: &'a Evidence,
+    link: &'a UnixStream,
+    rules: Rules<'a>,
+    prober: Option<&'a Prober>,
+    health: Option<Health>,
+    sampler: Sampler,
+    measures: Vec<Measure>,
     main: Option<Pid>,
     session: Option<Session>,
     warming: Option<Pending<'a, Option<Session>>>,
     watching: Option<Pending<'a, ()>>,
+    probing: Option<Pending<'a, Probed>>,
+    next_probe: Option<Instant>,
+    next_sample: Option<Instant>,
     capturing: Option<Pending<'a, Option<Captured>>>,
+    /// When the running event must be done with the JVM.
+    limit: watch::Sender<Instant>,
+    is_armed: bool,
     main_ended: bool,
 }
 
+/// One answer of the probe.
+struct Probed {
+    answer: Result<(), String>,
+    took: Duration,
+}
+
 /// Serves until told to finish, or until the supervisor is gone.
-pub(super) async fn serve(plan: &Plan, link: OwnedFd) -> u8 {
-    let Some(evidence) = &plan.evidence else {
-        return crate::exit::SUCCESS;
-    };
+pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -> u8 {
     let link = match UnixStream::from_std(link.into()) {
         Ok(link) => link,
         Err(error) => {
@@ -46,114 +71,284 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd) -> u8 {
             return crate::exit::KERNEL;
         }
     };
-    event::look_at_store(evidence);
+    if let Some(evidence) = &plan.evidence {
+        event::look_at_store(evidence);
+    }
+    let prober = plan.health.as_ref().and_then(|health| match Prober::new(plan, health, for_children) {
+        Ok(prober) => Some(prober),
+        Err(reason) => {
+            error!("the service cannot be probed: {reason}");
+            None
+        }
+    });
     say(&link, Deed::Ready);
+    let rules = Rules::new(plan.evidence.as_ref().map_or(&[], |evidence| &evidence.rules));
     let mut agent = Agent {
         plan,
-        evidence,
+        link: &link,
+        measures: rules.measures(),
+        rules,
+        prober: prober.as_ref(),
+        health: None,
+        sampler: Sampler::default(),
         main: None,
         session: None,
         warming: None,
         watching: None,
+        probing: None,
+        next_probe: None,
+        next_sample: None,
         capturing: None,
+        limit: watch::Sender::new(Instant::now()),
+        is_armed: false,
         main_ended: false,
     };
     loop {
         tokio::select! {
             fact = receive(&link) => match fact {
                 None | Some(Fact::Finish { .. }) => return crate::exit::SUCCESS,
-                Some(fact) => agent.learn(fact, &link),
+                Some(fact) => agent.learn(fact),
             },
-            session = pending(&mut agent.warming) => {
-                agent.warming = None;
-                agent.watching = session.as_ref().map(|session| -> Pending<'_, ()> {
-                    Box::pin(warm::until_gone(session.target.clone()))
-                });
-                agent.session = session;
-            }
-            () = pending(&mut agent.watching) => {
-                agent.watching = None;
-                agent.session = None;
-                agent.warming = agent.main.map(|main| -> Pending<'_, _> { Box::pin(warm::attach(main)) });
-            }
-            captured = pending(&mut agent.capturing) => {
-                agent.capturing = None;
-                say(&link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
-                if let Some(captured) = captured {
-                    event::store_all(agent.evidence, agent.plan, captured);
-                }
-                if agent.main_ended {
-                    say(&link, Deed::Stored);
-                }
-            }
+            session = pending(&mut agent.warming) => agent.attached(session),
+            () = pending(&mut agent.watching) => agent.lost(),
+            probed = pending(&mut agent.probing) => agent.probed(&probed),
+            () = due(agent.next_probe) => agent.probe(),
+            () = due(agent.next_sample) => agent.sample(),
+            captured = pending(&mut agent.capturing) => agent.captured(captured),
         }
     }
 }
 
 impl Agent<'_> {
-    fn learn(&mut self, fact: Fact, link: &UnixStream) {
+    fn learn(&mut self, fact: Fact) {
         match fact {
-            Fact::MainStarted { pid } => {
-                self.main = Some(pid);
-                self.warming = Some(Box::pin(warm::attach(pid)));
-            }
+            Fact::MainStarted { pid } => self.main_started(pid),
             Fact::StopRequested { signal, begun, evidence_until, deadline } => {
-                // Attaching goes on as part of the event, within its time.
-                self.warming = None;
-                self.watching = None;
-                let budget = begun.until(evidence_until);
-                let stop = evidence::Stop {
-                    signal: signal.to_string(),
-                    grace: format_duration(self.plan.stop.grace),
-                    grace_source: self.plan.stop.grace_source.clone(),
-                    evidence_budget: format_duration(budget),
-                };
-                self.begin(Occasion {
-                    trigger: Trigger::Stop,
-                    capture_until: instant(evidence_until),
-                    store_until: instant(deadline),
-                    stop: Some(stop),
-                    main_ended: None,
-                });
+                self.stop(signal, begun.until(evidence_until), instant(evidence_until), instant(deadline));
             }
             Fact::MainEnded { status, asked } => {
                 self.main_ended = true;
-                self.warming = None;
-                self.watching = None;
+                self.rest();
                 self.main_has_ended(status, asked);
                 if self.capturing.is_none() {
-                    say(link, Deed::Stored);
+                    say(self.link, Deed::Stored);
                 }
             }
             Fact::Finish { .. } => {}
         }
     }
 
-    fn main_has_ended(&mut self, status: Status, asked: bool) {
-        let has_rule = self.evidence.rules_on(Trigger::Exit).next().is_some();
-        if asked || status.is_success() || !has_rule || self.capturing.is_some() {
-            return;
+    fn main_started(&mut self, pid: Pid) {
+        self.main = Some(pid);
+        if self.plan.evidence.is_some() {
+            self.warming = Some(Box::pin(warm::attach(pid)));
         }
-        let longest = self.evidence.rules_on(Trigger::Exit).map(|rule| rule.deadline).max();
-        let until = Instant::now() + longest.unwrap_or(Duration::ZERO);
-        self.begin(Occasion {
-            trigger: Trigger::Exit,
-            capture_until: until,
-            store_until: until,
-            stop: None,
-            main_ended: Some(status.to_string()),
-        });
+        if let Some(health) = self.plan.health.as_ref().filter(|_| self.prober.is_some()) {
+            self.health = Some(Health::new(health.thresholds, clock::now()));
+            self.next_probe = Some(Instant::now());
+        }
+        if !self.measures.is_empty() {
+            self.next_sample = Some(Instant::now() + SAMPLE_INTERVAL);
+        }
     }
 
-    fn begin(&mut self, occasion: Occasion) {
-        if self.capturing.is_some() {
-            debug!("an event is running already: this one is part of it");
+    /// Nothing more is watched.
+    fn rest(&mut self) {
+        self.warming = None;
+        self.watching = None;
+        self.probing = None;
+        self.next_probe = None;
+        self.next_sample = None;
+    }
+
+    fn attached(&mut self, session: Option<Session>) {
+        self.warming = None;
+        self.watching = session
+            .as_ref()
+            .map(|session| -> Pending<'_, ()> { Box::pin(warm::until_gone(session.target.clone())) });
+        self.session = session;
+    }
+
+    /// The JVM is gone; another one may follow.
+    fn lost(&mut self) {
+        self.watching = None;
+        self.session = None;
+        self.warming = self.main.map(|main| -> Pending<'_, _> { Box::pin(warm::attach(main)) });
+    }
+
+    // ---- health ---------------------------------------------------------------------
+
+    fn probe(&mut self) {
+        let (Some(prober), Some(health)) = (self.prober, &self.plan.health) else { return };
+        self.next_probe = None;
+        let limit = health.timeout;
+        self.probing = Some(Box::pin(async move {
+            let begun = Instant::now();
+            Probed { answer: prober.ask(limit).await, took: begun.elapsed() }
+        }));
+    }
+
+    fn probed(&mut self, probed: &Probed) {
+        self.probing = None;
+        let interval = self.plan.health.as_ref().map_or(Duration::MAX, |health| health.interval);
+        self.next_probe = Some(Instant::now() + interval.saturating_sub(probed.took));
+        // A heap dump stops the world: what fails meanwhile is our own doing.
+        if probed.answer.is_err() && self.capturing.is_some() {
+            debug!("a probe failed while evidence is captured: it does not count");
             return;
         }
-        let (plan, evidence) = (self.plan, self.evidence);
-        let (main, session) = (self.main, self.session.clone());
-        self.capturing = Some(Box::pin(event::capture(plan, evidence, main, session, occasion)));
+        let Some(health) = &mut self.health else { return };
+        if let Err(reason) = &probed.answer {
+            debug!("probe failed: {reason}");
+        }
+        let Some(state) = health.observe(probed.answer.is_ok(), clock::now()) else { return };
+        let latency = format_duration(round(probed.took));
+        match (state, &probed.answer) {
+            (State::Healthy | State::Starting, _) => info!(latency, "health: {}", state.name()),
+            (_, Err(reason)) => warn!(latency, "health: {}: {reason}", state.name()),
+            (_, Ok(())) => warn!(latency, "health: {}", state.name()),
+        }
+        let trigger = match state {
+            State::Failing => Some(Trigger::Failing),
+            State::Unhealthy => Some(Trigger::Unhealthy),
+            State::Starting | State::Healthy => None,
+        };
+        self.arm();
+        if let Some(trigger) = trigger {
+            let verdict = self.rules.happened(trigger, self.situation(), clock::now());
+            self.act(trigger.name(), verdict);
+        }
     }
+
+    fn situation(&self) -> Situation {
+        Situation {
+            state: self.health.as_ref().map(|health| health.state),
+            was_ready: self.health.as_ref().is_some_and(|health| health.was_ready),
+        }
+    }
+
+    /// Tells the supervisor, when it changes, whether a stop has evidence to wait for.
+    fn arm(&mut self) {
+        let armed = self.capturing.is_some() || self.rules.would_act_at_stop(self.situation());
+        if armed != self.is_armed {
+            self.is_armed = armed;
+            say(self.link, if armed { Deed::Armed } else { Deed::Disarmed });
+        }
+    }
+
+    fn sample(&mut self) {
+        self.next_sample = Some(Instant::now() + SAMPLE_INTERVAL);
+        if self.capturing.is_some() {
+            return;
+        }
+        let now = clock::now();
+        let target = self.session.as_ref().map(|session| &session.target);
+        for (measure, value) in self.sampler.sample(&self.measures, target, now) {
+            let verdict = self.rules.measured(measure, value, self.situation(), now);
+            if !verdict.act.is_empty() {
+                warn!("{} is at {value:.0}, above its bound", measure.name());
+            }
+            self.act(measure.name(), verdict);
+        }
+    }
+
+    // ---- events ---------------------------------------------------------------------
+
+    /// A trigger outside a stop: the rules that act make one event.
+    fn act(&mut self, trigger: &'static str, verdict: Verdict) {
+        for name in verdict.limited {
+            info!("rule `{name}` does not act on \"{trigger}\": its limit is reached");
+        }
+        let Some(evidence) = self.plan.evidence.as_ref().filter(|_| !verdict.act.is_empty()) else { return };
+        let rules = verdict.act.iter().filter_map(|index| evidence.rules.get(*index));
+        let longest = rules.map(|rule| rule.deadline).max().unwrap_or_default();
+        let until = Instant::now() + longest;
+        self.begin(trigger, verdict.act, until, until + STORE_TIME, None, None);
+    }
+
+    fn stop(&mut self, signal: Signal, budget: Duration, until: Instant, deadline: Instant) {
+        // Attaching goes on as part of the event, within its time.
+        self.rest();
+        if self.capturing.is_some() {
+            // The running event is this stop's evidence, as far as there is time.
+            self.limit.send_if_modified(|limit| {
+                let shorter = until < *limit;
+                *limit = until.min(*limit);
+                shorter
+            });
+            return;
+        }
+        let verdict = self.rules.happened(Trigger::Stop, self.situation(), clock::now());
+        if verdict.act.is_empty() {
+            return say(self.link, Deed::NotCaptured);
+        }
+        let stop = evidence::Stop {
+            signal: signal.to_string(),
+            grace: format_duration(self.plan.stop.grace),
+            grace_source: self.plan.stop.grace_source.clone(),
+            evidence_budget: format_duration(budget),
+        };
+        self.begin(Trigger::Stop.name(), verdict.act, until, deadline, Some(stop), None);
+    }
+
+    fn main_has_ended(&mut self, status: Status, asked: bool) {
+        if asked || status.is_success() || self.capturing.is_some() {
+            return;
+        }
+        let verdict = self.rules.happened(Trigger::Exit, self.situation(), clock::now());
+        let Some(evidence) = self.plan.evidence.as_ref().filter(|_| !verdict.act.is_empty()) else { return };
+        let rules = verdict.act.iter().filter_map(|index| evidence.rules.get(*index));
+        let until = Instant::now() + rules.map(|rule| rule.deadline).max().unwrap_or_default();
+        self.begin(Trigger::Exit.name(), verdict.act, until, until, None, Some(status.to_string()));
+    }
+
+    fn begin(
+        &mut self,
+        trigger: &'static str,
+        rules: Vec<usize>,
+        until: Instant,
+        store_until: Instant,
+        stop: Option<evidence::Stop>,
+        main_ended: Option<String>,
+    ) {
+        let Some(evidence) = &self.plan.evidence else { return };
+        if self.capturing.is_some() {
+            info!("{trigger}: an event is being captured already, and this is part of it");
+            return;
+        }
+        self.limit.send_replace(until);
+        let capture_until = self.limit.subscribe();
+        let occasion = Occasion { trigger, rules, capture_until, store_until, stop, main_ended };
+        info!(trigger, "capturing evidence");
+        let (plan, main, session) = (self.plan, self.main, self.session.clone());
+        self.capturing = Some(Box::pin(event::capture(plan, evidence, main, session, occasion)));
+        self.arm();
+    }
+
+    fn captured(&mut self, captured: Option<Captured>) {
+        self.capturing = None;
+        say(self.link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
+        if let (Some(captured), Some(evidence)) = (captured, &self.plan.evidence) {
+            event::store_all(evidence, self.plan, captured);
+        }
+        self.arm();
+        if self.main_ended {
+            say(self.link, Deed::Stored);
+        }
+    }
+}
+
+/// When `moment` comes; never where there is none.
+async fn due(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// To what a person wants to know.
+fn round(span: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Waits for what is under way; for ever where nothing is.

@@ -40,7 +40,7 @@ async fn take(arguments: &Dump, begun: &client::Begun) -> Result<(), String> {
             ("threads-1.txt", Box::pin(capture_threads(&session, &bundle, "threads-1.txt", deadline)))
         }
         DumpArtifact::Heap => {
-            ("heap.hprof", Box::pin(capture_heap(&session, &bundle, "heap.hprof", deadline)))
+            ("heap.hprof", Box::pin(capture_heap(&session, &bundle, "heap.hprof", false, deadline)))
         }
     };
     let started = Instant::now();

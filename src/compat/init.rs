@@ -151,6 +151,7 @@ fn image(
         credentials: None,
         attributes: Attributes::default(),
         session,
+        output: None,
     }
 }
 

@@ -11,18 +11,22 @@ mod attributes;
 mod condition;
 mod diagnostics;
 mod document;
+mod health;
 mod journal;
 mod layers;
 mod reader;
+mod rules;
 mod sections;
 mod values;
 
 pub use condition::{Condition, Test};
 pub use diagnostics::{Diagnostic, Diagnostics, Place, SourceId};
+pub use health::Health;
 pub use journal::Entry;
 pub use layers::{Inputs, load};
+pub use rules::{Artifact, Bound, Capture, Limit, Measure, Trigger, When, default_rules};
 pub use sections::{Config, Exit, Hook, Log, Main, OnFailure, Preflight, Rule, Service, Stage, Stop, Store};
-pub use values::{Artifact, Format, Forwarding, Level, Reachable, Setting, StoreUrl, Trigger};
+pub use values::{Format, Forwarding, Level, Reachable, Setting, StoreUrl};
 
 /// Where the configuration lives unless `--config` or `BOOKEND_CONFIG` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bookend.toml";

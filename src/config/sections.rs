@@ -3,8 +3,10 @@
 use super::attributes::AttributeKeys;
 use super::condition::Condition;
 use super::diagnostics::Place;
+use super::health::Health;
 use super::reader::{Context, Reader};
-use super::values::{Artifact, Format, Forwarding, Level, Reachable, Setting, StoreUrl, Trigger};
+use super::rules::{Capture, Limit, Trigger, When};
+use super::values::{Format, Forwarding, Level, Reachable, Setting, StoreUrl};
 use crate::units::Signal;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ pub struct Config {
     pub signals: Setting<BTreeMap<Signal, Forwarding>>,
     pub exit: Exit,
     pub preflight: Preflight,
+    pub health: Health,
     pub hooks: Vec<Hook>,
     pub rules: Vec<Rule>,
     pub store: Store,
@@ -113,7 +116,10 @@ pub struct Rule {
     pub place: Place,
     pub name: Setting<String>,
     pub on: Setting<Trigger>,
-    pub capture: Setting<Vec<Artifact>>,
+    /// `if`
+    pub when: Option<Setting<When>>,
+    pub capture: Setting<Vec<Capture>>,
+    pub limit: Setting<Limit>,
     pub deadline: Setting<Duration>,
 }
 
@@ -138,6 +144,7 @@ impl Config {
         let signals = root.or("signals", BTreeMap::new(), context);
         let exit = root.section("exit", context);
         let preflight = root.section("preflight", context);
+        let health = root.section("health", context);
         let hooks = root.list("hook", context);
         let rules = root.list("rule", context);
         let store = root.section("store", context);
@@ -151,6 +158,7 @@ impl Config {
             signals,
             exit: Exit::read(exit, context),
             preflight: Preflight::read(preflight, context),
+            health: Health::read(health, context),
             hooks: hooks.into_iter().filter_map(|hook| Hook::read(hook, context)).collect(),
             rules: rules.into_iter().filter_map(|rule| Rule::read(rule, context)).collect(),
             store: Store::read(store, context),
@@ -252,18 +260,6 @@ impl Hook {
             when,
             exports,
         })
-    }
-}
-
-impl Rule {
-    fn read(mut reader: Reader<'_>, context: &mut Context) -> Option<Self> {
-        let place = reader.place().clone();
-        let name = reader.required("name", context);
-        let on = reader.required("on", context);
-        let capture = reader.required("capture", context);
-        let deadline = reader.or("deadline", Duration::from_mins(2), context);
-        reader.finish(context);
-        Some(Self { place, name: name?, on: on?, capture: capture?, deadline })
     }
 }
 

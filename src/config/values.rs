@@ -22,22 +22,6 @@ impl<T> Setting<T> {
     }
 }
 
-/// What makes a rule act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// A stop signal arrived.
-    Stop,
-    /// The main process ended by itself, with a code other than 0 or by a signal.
-    Exit,
-}
-
-/// One kind of evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Artifact {
-    Threads,
-    Heap,
-}
-
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -61,12 +45,6 @@ trait Words: Copy + PartialEq + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
-impl Words for Trigger {
-    const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("exit", Self::Exit)];
-}
-impl Words for Artifact {
-    const WORDS: &'static [(&'static str, Self)] = &[("threads", Self::Threads), ("heap", Self::Heap)];
-}
 impl Words for Format {
     const WORDS: &'static [(&'static str, Self)] =
         &[("human", Self::Human), ("json", Self::Json), ("auto", Self::Auto)];
@@ -119,8 +97,6 @@ macro_rules! read_as_words {
 }
 
 read_as_words! {
-    Trigger => "a trigger: \"stop\" or \"exit\"",
-    Artifact => "an artifact: \"threads\" or \"heap\"",
     Format => "a log format: \"human\", \"json\" or \"auto\"",
     Level => "a log level: \"error\", \"warn\", \"info\" or \"debug\"",
     super::sections::Stage => "a stage: \"pre-start\" or \"post-stop\"",

@@ -7,7 +7,9 @@
 mod bundle;
 mod digest;
 mod manifest;
+mod mask;
 
 pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER, clear_unfinished};
 pub use digest::{Digest, Hasher, digest_file};
 pub use manifest::{ArtifactRecord, Event, Jvm, Manifest, Service, Status, Stop, Tool};
+pub use mask::{MASKED, mask};

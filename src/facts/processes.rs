@@ -144,6 +144,15 @@ pub fn variable(pid: Pid, name: &str) -> Option<String> {
         .map(|(_, value)| value.to_owned())
 }
 
+/// Its open descriptors, and how many it may have (`proc(5)`, `limits`).
+pub fn descriptors(pid: Pid) -> Option<(u64, u64)> {
+    let open = std::fs::read_dir(path(pid, "fd")).ok()?.count();
+    let limits = std::fs::read_to_string(path(pid, "limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let limit = line.split_whitespace().next()?.parse().ok()?;
+    Some((u64::try_from(open).ok()?, limit))
+}
+
 /// A file or folder of it: `/proc/PID/NAME`.
 pub fn path(pid: Pid, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{name}"))

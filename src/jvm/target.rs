@@ -58,6 +58,11 @@ impl Target {
         [processes::path(self.pid, "cwd").join(&name), self.temporary.join(name)]
     }
 
+    /// Its pid in its own namespace.
+    pub fn inner_pid(&self) -> i32 {
+        self.inner_pid
+    }
+
     /// The folder of both.
     pub fn temporary(&self) -> &PathBuf {
         &self.temporary

@@ -32,6 +32,10 @@ pub enum Deed {
     NotCaptured,
     /// Everything about the current event is in the store.
     Stored,
+    /// A stop now would set off a rule, or an event is being captured.
+    Armed,
+    /// It would not: the service is well.
+    Disarmed,
 }
 
 impl Fact {
@@ -91,6 +95,8 @@ impl Deed {
             Self::Captured => 2,
             Self::Stored => 3,
             Self::NotCaptured => 4,
+            Self::Armed => 5,
+            Self::Disarmed => 6,
         }]
     }
 
@@ -101,6 +107,8 @@ impl Deed {
             [2] => Some(Self::Captured),
             [3] => Some(Self::Stored),
             [4] => Some(Self::NotCaptured),
+            [5] => Some(Self::Armed),
+            [6] => Some(Self::Disarmed),
             _ => None,
         }
     }

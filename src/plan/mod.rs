@@ -4,14 +4,17 @@
 //! and a fact. After it nobody reads configuration or environment again; the
 //! plan is immutable and everybody works from it.
 
+mod health;
 mod programs;
 mod stop;
 
+pub use health::{HealthPlan, ProbePlan, Thresholds};
 pub use programs::{Backoff, HookPlan, Preflight, Program};
 pub use stop::StopPlan;
 
 use crate::config::{
-    Artifact, Config, Diagnostic, Diagnostics, Format, Level, Place, Setting, StoreUrl, Trigger,
+    Capture, Config, Diagnostic, Diagnostics, Format, Level, Limit, Place, Setting, StoreUrl, Trigger, When,
+    default_rules,
 };
 use crate::facts::{Facts, Platform};
 use std::collections::BTreeMap;
@@ -34,7 +37,9 @@ pub struct Plan {
     pub hooks: Vec<HookPlan>,
     /// After it, in order.
     pub post_stop: Vec<HookPlan>,
-    /// What the agent is for; no agent without it.
+    /// How the service is probed.
+    pub health: Option<HealthPlan>,
+    /// What is captured, and where it goes.
     pub evidence: Option<Evidence>,
     /// The environment that bookend was given, and its children start from.
     pub environment: Vec<(OsString, OsString)>,
@@ -63,8 +68,10 @@ pub struct Evidence {
 pub struct RulePlan {
     pub name: String,
     pub on: Trigger,
+    pub when: Option<When>,
     /// In the order of the ladder: what is cheap and certain first.
-    pub capture: Vec<Artifact>,
+    pub capture: Vec<Capture>,
+    pub limit: Limit,
     /// How long an event may take that no stop cuts short.
     pub deadline: Duration,
 }
@@ -73,6 +80,18 @@ impl Evidence {
     /// The rules that `trigger` sets off.
     pub fn rules_on(&self, trigger: Trigger) -> impl Iterator<Item = &RulePlan> {
         self.rules.iter().filter(move |rule| rule.on == trigger)
+    }
+
+    /// Every stop sets off a rule, whatever the service's health.
+    pub fn every_stop(&self) -> bool {
+        self.rules_on(Trigger::Stop).any(|rule| rule.when.is_none())
+    }
+}
+
+impl Plan {
+    /// Somebody is needed who probes or captures.
+    pub fn needs_agent(&self) -> bool {
+        self.health.is_some() || self.evidence.is_some()
     }
 }
 
@@ -88,7 +107,8 @@ pub fn make(
     let main = programs::main(config, facts, command, diagnostics);
     let (hooks, post_stop) = programs::hooks(config, facts, main.as_ref(), diagnostics);
     let stop = stop::plan(config, facts, &post_stop, diagnostics);
-    let evidence = evidence(config, diagnostics);
+    let health = health::plan(config, main.as_ref(), diagnostics);
+    let evidence = evidence(config, health.is_some(), diagnostics);
     let preflight = programs::preflight(config, diagnostics);
     Some(Plan {
         service: service(config, facts, diagnostics),
@@ -100,6 +120,7 @@ pub fn make(
         preflight,
         hooks,
         post_stop,
+        health,
         evidence,
         environment: facts.environment.clone(),
         memory_limit: facts.memory_limit,
@@ -147,25 +168,40 @@ fn file_name(text: &str) -> String {
     }
 }
 
-fn evidence(config: &Config, diagnostics: &mut Diagnostics) -> Option<Evidence> {
+fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) -> Option<Evidence> {
     unique_names(config.rules.iter().map(|rule| &rule.name), "rules", diagnostics);
+    let default = if config.rules.is_empty() && config.store.url.is_some() && cfg!(feature = "agent") {
+        default_rules(has_health)
+    } else {
+        Vec::new()
+    };
+    let written = if config.rules.is_empty() { &default } else { &config.rules };
     let mut rules = Vec::new();
-    for rule in &config.rules {
+    for rule in written {
         if rule.capture.value.is_empty() {
             let message = format!("the rule `{}` captures nothing", rule.name.value);
             diagnostics.push(Diagnostic::error(message, &rule.capture.place, "name at least one artifact"));
         }
         let mut capture = rule.capture.value.clone();
-        capture.sort_unstable();
-        capture.dedup();
+        capture.sort_by_key(|capture| capture.artifact);
+        if (rule.on.value.needs_health() || rule.when.is_some()) && !has_health {
+            let place = rule.when.as_ref().map_or(&rule.on.place, |when| &when.place);
+            let message = format!("the rule `{}` asks for the service's health", rule.name.value);
+            diagnostics.push(
+                Diagnostic::error(message, place, "nobody probes it")
+                    .help("add [health] with http, tcp or exec"),
+            );
+        }
         rules.push(RulePlan {
             name: rule.name.value.clone(),
             on: rule.on.value,
+            when: rule.when.as_ref().map(|when| when.value),
             capture,
+            limit: rule.limit.value,
             deadline: rule.deadline.value,
         });
     }
-    let first = config.rules.first()?;
+    let first = written.first()?;
     if !cfg!(feature = "agent") {
         let message = "this bookend was built without the agent: it has no rules";
         diagnostics.push(

@@ -188,7 +188,7 @@ pub(super) fn preflight(config: &Config, diagnostics: &mut Diagnostics) -> Optio
     (!is_empty).then_some(preflight)
 }
 
-fn check_command(command: &Setting<Vec<String>>, diagnostics: &mut Diagnostics) {
+pub(super) fn check_command(command: &Setting<Vec<String>>, diagnostics: &mut Diagnostics) {
     let is_empty = command.value.first().is_none_or(String::is_empty);
     if is_empty {
         diagnostics.push(Diagnostic::error(

@@ -29,7 +29,7 @@ pub struct Roles {
     /// rights: a store's directory.
     pub prepare_agent: fn(&Plan),
     /// Runs until the link closes.
-    pub agent: fn(&Plan, OwnedFd) -> u8,
+    pub agent: fn(&Plan, OwnedFd, Inherited) -> u8,
 }
 
 /// Everything that effects need.
@@ -261,6 +261,7 @@ impl<'a> Effects<'a> {
             credentials: program.identity.as_ref().map(credentials),
             attributes: program.attributes.clone(),
             session: self.session,
+            output: None,
         };
         match spawn::spawn(&image, self.inherited) {
             Ok(pid) => {
@@ -362,10 +363,10 @@ impl<'a> Effects<'a> {
         // The changed user has made this process unreadable for its new owner,
         // and so it stays: it carries what hooks were given.
         if child == Child::Agent {
-            signals::ignore_in_agent();
+            let for_children = signals::ignore_in_agent(self.inherited);
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-agent");
             entry::set_title("bookend agent");
-            (self.roles.agent)(self.plan, link)
+            (self.roles.agent)(self.plan, link, for_children)
         } else {
             self.inherited.restore();
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-check");

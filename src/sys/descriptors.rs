@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 /// Opens `/dev/null` on each of 0–2 that is closed.
 ///
@@ -127,4 +127,12 @@ fn close_between(from: RawFd, to: RawFd) {
         // SAFETY: as above; a number that is not open answers EBADF.
         unsafe { libc::close(number) };
     }
+}
+
+/// A pipe that no child inherits: reading end, writing end.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
 }

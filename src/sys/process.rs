@@ -86,15 +86,38 @@ pub fn reap() -> Reaped {
                 _ => return Reaped::NoChildren,
             }
         };
-        let signal = |number| Signal::from_number(number);
         if libc::WIFSTOPPED(status) {
-            return Reaped::Stopped(pid, signal(libc::WSTOPSIG(status)).unwrap_or(Signal::STOP));
+            let signal = Signal::from_number(libc::WSTOPSIG(status)).unwrap_or(Signal::STOP);
+            return Reaped::Stopped(pid, signal);
         }
-        let ended = match signal(libc::WTERMSIG(status)).filter(|_| libc::WIFSIGNALED(status)) {
-            Some(signal) => Status::Signaled { signal, core_dumped: libc::WCOREDUMP(status) },
-            None => Status::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX)),
-        };
-        return Reaped::Ended(pid, ended);
+        return Reaped::Ended(pid, read_status(status));
+    }
+}
+
+/// Waits for one child of our own, however long it takes. Not for the supervisor.
+pub fn wait_for(pid: Pid) -> Option<Status> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is our own memory.
+        let result = unsafe { libc::waitpid(pid.0, &raw mut status, 0) };
+        if result == pid.0 {
+            return Some(read_status(status));
+        }
+        if Errno::last() != Errno::EINTR {
+            return None;
+        }
+    }
+}
+
+/// Collects children that failed to start. Not for the supervisor.
+pub fn reap_ended() {
+    while let Reaped::Ended(..) = reap() {}
+}
+
+fn read_status(status: i32) -> Status {
+    match Signal::from_number(libc::WTERMSIG(status)).filter(|_| libc::WIFSIGNALED(status)) {
+        Some(signal) => Status::Signaled { signal, core_dumped: libc::WCOREDUMP(status) },
+        None => Status::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX)),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Inherited {
     /// SIGCHLD was ignored: the one disposition that we have to change, since
     /// the kernel would reap our children unseen (`wait(2)`, notes).
     child_ignored: bool,
+    /// Bits of what this process ignores and its parent did not: not for children.
+    ignored_here: u64,
 }
 
 impl std::fmt::Debug for Inherited {
@@ -54,7 +56,7 @@ pub fn block_all() -> Inherited {
     if child_ignored {
         set_disposition(Signal::CHLD, libc::SIG_DFL);
     }
-    Inherited { mask, child_ignored }
+    Inherited { mask, child_ignored, ignored_here: 0 }
 }
 
 impl Inherited {
@@ -64,14 +66,22 @@ impl Inherited {
         if self.child_ignored {
             set_disposition(Signal::CHLD, libc::SIG_IGN);
         }
+        for number in 1..=64 {
+            if self.ignored_here & (1 << (number - 1)) != 0
+                && let Some(signal) = Signal::from_number(number)
+            {
+                set_disposition(signal, libc::SIG_DFL);
+            }
+        }
         // SAFETY: the mask was filled in by sigprocmask in `block_all`.
         unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, ptr::null_mut()) };
     }
 }
 
 /// Ignores what must not end the agent (it ends when the supervisor says so)
-/// and lets everything else through.
-pub fn ignore_in_agent() {
+/// and lets everything else through. What the agent's own children are to get.
+pub fn ignore_in_agent(inherited: &Inherited) -> Inherited {
+    let mut for_children = *inherited;
     for signal in [
         Signal::TTIN,
         Signal::TTOU,
@@ -83,6 +93,9 @@ pub fn ignore_in_agent() {
         Signal::USR1,
         Signal::USR2,
     ] {
+        if disposition(signal) != libc::SIG_IGN {
+            for_children.ignored_here |= signal.bit();
+        }
         set_disposition(signal, libc::SIG_IGN);
     }
     let mut none = MaybeUninit::uninit();
@@ -90,6 +103,7 @@ pub fn ignore_in_agent() {
     unsafe { libc::sigemptyset(none.as_mut_ptr()) };
     // SAFETY: initialised by the line above.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) };
+    for_children
 }
 
 fn disposition(signal: Signal) -> libc::sighandler_t {

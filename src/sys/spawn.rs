@@ -43,6 +43,8 @@ pub struct Image {
     pub credentials: Option<Credentials>,
     pub attributes: Attributes,
     pub session: Session,
+    /// Standard output and standard error go there, and there is no input.
+    pub output: Option<RawFd>,
 }
 
 /// Which process group and session the child belongs to.
@@ -296,6 +298,14 @@ impl Prepared<'_> {
                 // one it fails, which is fine.
                 // SAFETY: takes numbers.
                 unsafe { libc::ioctl(0, libc::TIOCSCTTY, 1) };
+            }
+        }
+        if let Some(output) = self.image.output {
+            // SAFETY: a NUL-terminated path.
+            let nothing = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) };
+            for (from, to) in [(nothing, 0), (output, 1), (output, 2)] {
+                // SAFETY: takes numbers; a missing /dev/null leaves the input as it is.
+                unsafe { libc::dup2(from, to) };
             }
         }
         let refused = |(attribute, error)| Failure { stage: Stage::Attribute(attribute), error };

@@ -24,7 +24,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("link", &["units", "sys"]),
     // Libraries: they know neither plan nor roles.
     ("jvm", &["units", "sys", "facts"]),
-    ("probe", &["units"]),
+    ("probe", &["units", "sys"]),
     ("evidence", &["units"]),
     ("store", &["units", "evidence"]),
     ("compat", &["exit", "sys", "units"]),

@@ -84,9 +84,11 @@ fn full(setup: &Setup) -> Outcome {
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let key = line.split(' ').next().and_then(|path| path.rsplit('.').next()).unwrap_or_default();
         let shown = text.lines().any(|line| {
-            line.trim_start_matches(['#', ' '])
-                .strip_prefix(key)
-                .is_some_and(|rest| rest.trim_start().starts_with('='))
+            line.contains(&format!(" {key} = "))
+                || line
+                    .trim_start_matches(['#', ' '])
+                    .strip_prefix(key)
+                    .is_some_and(|rest| rest.trim_start().starts_with('='))
         });
         assert!(shown, "`{key}` is not in {}", path.display());
     }

@@ -23,6 +23,7 @@ mod configuration;
 mod conformance;
 mod container;
 mod examples;
+mod health;
 mod hooks;
 mod hprof;
 mod hunts;
@@ -50,6 +51,7 @@ fn main() {
     trials.extend(hooks::trials(setup));
     trials.extend(jvm::trials(setup));
     trials.extend(jvm_trouble::trials(setup));
+    trials.extend(health::trials(setup));
     trials.extend(cli::trials(setup));
     trials.extend(container::trials(setup));
     trials.extend(hunts::trials(setup));

@@ -83,7 +83,7 @@ impl Machine<'_> {
     fn has_something_to_store(&self) -> bool {
         match (self.stop, self.outcome) {
             _ if !self.main_was_started => false,
-            (Some(_), _) => self.has_rule(Trigger::Stop),
+            (Some(_), _) => self.armed,
             (None, Some((code, _))) => code != 0 && self.has_rule(Trigger::Exit),
             (None, None) => false,
         }

@@ -6,7 +6,7 @@ use super::{Action, Child, Event, EvidenceEnd, Note, Reason};
 use crate::config::{OnFailure, Trigger};
 use crate::exit;
 use crate::link::Deed;
-use crate::plan::{Backoff, Plan};
+use crate::plan::{Backoff, Evidence, Plan};
 use crate::sys::process::Status;
 use crate::units::{Moment, Signal};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub struct Machine<'a> {
     /// Code and reason, once they are known; the first is the true one.
     pub(super) outcome: Option<(u8, Reason)>,
     pub(super) main_was_started: bool,
+    /// A stop has evidence to wait for.
+    pub(super) armed: bool,
     /// For the jitter of retries; no secret.
     seed: u64,
 }
@@ -99,6 +101,7 @@ impl<'a> Machine<'a> {
             agent: Agent::None,
             outcome: None,
             main_was_started: false,
+            armed: always_armed(plan),
             seed,
         }
     }
@@ -218,7 +221,7 @@ impl<'a> Machine<'a> {
 
     fn start_main(&mut self, actions: &mut Vec<Action>) {
         // The agent first, so that it is there when the service begins.
-        if self.plan.evidence.is_some() && matches!(self.agent, Agent::None) {
+        if self.plan.needs_agent() && matches!(self.agent, Agent::None) {
             self.agent = Agent::Running { restarts: 0 };
             actions.push(Action::Spawn(Child::Agent));
         }
@@ -317,6 +320,11 @@ impl<'a> Machine<'a> {
     // ---- the agent ----------------------------------------------------------------------
 
     fn agent_asks(&mut self, deed: Deed, now: Moment, actions: &mut Vec<Action>) {
+        match deed {
+            Deed::Armed => self.armed = true,
+            Deed::Disarmed => self.armed = always_armed(self.plan),
+            _ => {}
+        }
         match (deed, &mut self.phase) {
             (Deed::Captured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Captured, actions),
             (Deed::NotCaptured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Nothing, actions),
@@ -334,6 +342,8 @@ impl<'a> Machine<'a> {
             return;
         };
         self.agent = Agent::Ended;
+        // What it knew of the service's health is gone with it.
+        self.armed = always_armed(self.plan);
         match self.phase {
             Phase::Starting | Phase::Running if self.stop.is_none() => {
                 let backoff = Backoff { first: Duration::from_secs(1) };
@@ -386,6 +396,11 @@ impl<'a> Machine<'a> {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         u8::try_from(self.seed >> 56).unwrap_or(0)
     }
+}
+
+/// Every stop sets off a rule, whatever the service's health.
+fn always_armed(plan: &Plan) -> bool {
+    plan.evidence.as_ref().is_some_and(Evidence::every_stop)
 }
 
 /// A command that is not there will not be there in a second either.

@@ -2,7 +2,7 @@
 
 use super::machine::{Agent, Machine, Phase, Stop};
 use super::{Action, Child, EvidenceEnd, Note};
-use crate::config::{Forwarding, Trigger};
+use crate::config::Forwarding;
 use crate::units::{Moment, Signal};
 
 impl Machine<'_> {
@@ -94,7 +94,7 @@ impl Machine<'_> {
     pub(super) fn stop_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let Some(stop) = self.stop else { return };
         let until = self.plan.stop.evidence_until(stop.begun);
-        if !self.has_rule(Trigger::Stop) {
+        if !self.armed {
             return self.forward_stop_quietly(actions);
         }
         if !matches!(self.agent, Agent::Running { .. }) {

@@ -299,6 +299,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Agent(Deed::Captured)),
         1 => Just(Event::Agent(Deed::Stored)),
         1 => Just(Event::Agent(Deed::Ready)),
+        1 => Just(Event::Agent(Deed::Armed)),
+        1 => Just(Event::Agent(Deed::Disarmed)),
         3 => Just(Event::Timer),
     ]
 }

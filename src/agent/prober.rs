@@ -1,0 +1,79 @@
+//! The probe of `[health]`, ready to be asked.
+
+use crate::plan::{HealthPlan, Plan, ProbePlan, Program};
+use crate::probe::{self, Http, HttpRequest};
+use crate::sys::signals::Inherited;
+use crate::sys::spawn::{self, Image, Session};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
+
+/// One of the three ways to ask.
+#[derive(Debug)]
+pub(super) enum Prober {
+    Http(Box<Http>),
+    Tcp { host: String, port: u16 },
+    Exec { image: Box<Image>, inherited: Inherited },
+}
+
+impl Prober {
+    /// # Errors
+    /// Why it cannot be asked like that at all.
+    pub(super) fn new(plan: &Plan, health: &HealthPlan, inherited: Inherited) -> Result<Self, String> {
+        Ok(match &health.probe {
+            ProbePlan::Http { url, headers, status, body, insecure, ca_file } => {
+                Self::Http(Box::new(Http::new(HttpRequest {
+                    url: url.clone(),
+                    headers: headers.clone(),
+                    status: status.clone(),
+                    body: body.clone(),
+                    insecure: *insecure,
+                    ca_file: ca_file.clone(),
+                })?))
+            }
+            ProbePlan::Tcp(address) => Self::Tcp { host: address.host.clone(), port: address.port },
+            ProbePlan::Exec(program) => Self::Exec { image: Box::new(image(plan, program)), inherited },
+        })
+    }
+
+    /// Asks once.
+    ///
+    /// # Errors
+    /// What was answered instead, in words.
+    pub(super) async fn ask(&self, limit: Duration) -> Result<(), String> {
+        match self {
+            Self::Http(http) => http.ask(limit).await,
+            Self::Tcp { host, port } => probe::connect(host, *port, limit).await.map(drop),
+            Self::Exec { image, inherited } => probe::exec((**image).clone(), *inherited, limit).await,
+        }
+    }
+}
+
+/// The program with the main process's environment; the user is ours already.
+fn image(plan: &Plan, program: &Program) -> Image {
+    let mut variables: BTreeMap<OsString, OsString> = plan.environment.iter().cloned().collect();
+    if let Some(identity) = &program.identity {
+        for (name, value) in [("HOME", &identity.home), ("USER", &identity.name), ("LOGNAME", &identity.name)]
+        {
+            variables.insert(name.into(), value.clone().into());
+        }
+    }
+    variables.extend(program.environment.iter().cloned());
+    let text = |bytes: Vec<u8>| CString::new(bytes).ok();
+    let command = program.arguments.first().map(OsString::as_os_str).unwrap_or_default();
+    let path = variables.get(OsStr::new("PATH")).map(OsString::as_os_str);
+    Image {
+        candidates: spawn::candidates(command, path),
+        arguments: program.arguments.iter().filter_map(|word| text(word.as_bytes().to_vec())).collect(),
+        environment: variables
+            .into_iter()
+            .filter_map(|(name, value)| text([name.into_vec(), b"=".to_vec(), value.into_vec()].concat()))
+            .collect(),
+        directory: program.directory.as_ref().and_then(|path| text(path.as_os_str().as_bytes().to_vec())),
+        credentials: None,
+        attributes: crate::units::Attributes::default(),
+        session: Session::Group,
+        output: None,
+    }
+}

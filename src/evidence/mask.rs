@@ -1,0 +1,241 @@
+//! Secrets out of text: by the name in front of a value, and by the shape of the
+//! value itself. What is masked is replaced whole; better one word too many.
+
+/// What stands in place of a secret.
+pub const MASKED: &str = "****";
+
+/// Parts of names whose values are secrets.
+const NAMES: [&str; 13] = [
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "credential",
+    "apikey",
+    "api_key",
+    "api-key",
+    "api.key",
+    "private",
+    "auth",
+    "signature",
+    "access_key",
+];
+/// Endings of names whose values are secrets, too short to be looked for inside.
+const ENDINGS: [&str; 4] = ["key", "pin", "sas", "cookie"];
+/// Begins of values that are secrets wherever they stand.
+const SHAPES: [&str; 16] = [
+    "AKIA",
+    "ASIA",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xoxa-",
+    "sk_live_",
+    "rk_live_",
+    "sk-",
+    "eyJ",
+    "AIza",
+    "npm_",
+];
+/// A value of such a shape is at least so long.
+const SHAPE_LENGTH: usize = 16;
+
+/// The text without its secrets.
+pub fn mask(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut in_private_key = false;
+    for line in text.split_inclusive('\n') {
+        if line.contains("-----BEGIN") && line.contains("PRIVATE KEY") {
+            in_private_key = true;
+            masked.push_str("**** a private key ****\n");
+        }
+        if !in_private_key {
+            masked.push_str(&mask_line(line));
+        }
+        if line.contains("-----END") {
+            in_private_key = false;
+        }
+    }
+    masked
+}
+
+fn mask_line(line: &str) -> String {
+    let (body, end) = match line.strip_suffix('\n') {
+        Some(body) => (body, "\n"),
+        None => (line, ""),
+    };
+    // `NAME=value to the end of the line`: environment and properties.
+    let name_end = body.find(['=', ':']).filter(|at| {
+        let name = body.get(..*at).unwrap_or_default().trim();
+        !name.is_empty() && name.split_whitespace().count() == 1 && !name.starts_with('-') && is_secret(name)
+    });
+    if let Some(at) = name_end {
+        let (name, value) = body.split_at(at + 1);
+        return if value.trim().is_empty() { line.to_owned() } else { format!("{name}{MASKED}{end}") };
+    }
+    let words: Vec<String> = split(body).into_iter().map(mask_word).collect();
+    hide_after_flags(words).concat() + end
+}
+
+/// Words and what stands between them.
+fn split(body: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = body;
+    while let Some(first) = rest.chars().next() {
+        let is_gap =
+            |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ';' | '&' | '?' | '(' | ')');
+        let in_gap = is_gap(first);
+        let end = rest.find(|c| is_gap(c) != in_gap).unwrap_or(rest.len());
+        let (part, tail) = rest.split_at(end);
+        parts.push(part);
+        rest = tail;
+    }
+    parts
+}
+
+fn mask_word(word: &str) -> String {
+    // `-Dname=value`, `--name=value`, `name=value`, `name:value`
+    if let Some(at) = word.find('=').or_else(|| word.find(':').filter(|at| !word[*at..].starts_with("://")))
+        && is_secret(word.get(..at).unwrap_or_default())
+        && at + 1 < word.len()
+    {
+        return format!("{}{MASKED}", word.get(..=at).unwrap_or_default());
+    }
+    let word = mask_url(word);
+    match SHAPES.iter().filter_map(|shape| word.find(shape)).min() {
+        Some(at) if word.len() - at >= SHAPE_LENGTH && is_border(&word, at) => {
+            format!("{}{MASKED}", word.get(..at).unwrap_or_default())
+        }
+        _ => word,
+    }
+}
+
+/// A shape begins a value, and is no part of a class's name.
+fn is_border(word: &str, at: usize) -> bool {
+    !word.get(..at).unwrap_or_default().ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// `scheme://user:password@host`
+fn mask_url(word: &str) -> String {
+    let Some((scheme, rest)) = word.split_once("://") else {
+        return word.to_owned();
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let Some((user, _)) = authority.rsplit_once('@') else {
+        return word.to_owned();
+    };
+    let Some((name, _)) = user.split_once(':') else {
+        return word.to_owned();
+    };
+    let tail = rest.get(user.len()..).unwrap_or_default();
+    format!("{scheme}://{name}:{MASKED}{tail}")
+}
+
+/// `--password value`: the value is a word of its own.
+fn hide_after_flags(mut words: Vec<String>) -> Vec<String> {
+    let mut hide = false;
+    for word in &mut words {
+        // What stands between words: spaces, quotation marks, commas.
+        if !word.contains(|c: char| c.is_alphanumeric()) {
+            continue;
+        }
+        if hide && !word.starts_with('-') {
+            MASKED.clone_into(word);
+        }
+        let is_bearer = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
+        let is_flag = word.starts_with('-') && !word.contains('=') && is_secret(word);
+        // `name="value"`: the quotation mark has parted them.
+        let is_open = word.ends_with([':', '=']) && is_secret(word.trim_end_matches([':', '=']));
+        hide = is_bearer || is_flag || is_open;
+    }
+    words
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    // What only sounds like it: a path separator, a class path, an author.
+    let is_harmless = ["path.separator", "author", "pathkey"].iter().any(|word| name.contains(word));
+    !is_harmless
+        && (NAMES.iter().any(|part| name.contains(part)) || ENDINGS.iter().any(|end| name.ends_with(end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Forty ways in which a secret stands in a JVM's texts; `SESAME` is in each value.
+    const PLANTED: [&str; 40] = [
+        "DB_PASSWORD=SESAME",
+        "DB_PASSWORD=open SESAME with spaces",
+        "db.password=SESAME",
+        "spring.datasource.password=SESAME",
+        "SPRING_DATASOURCE_PASSWORD=SESAME",
+        "AWS_SECRET_ACCESS_KEY=SESAME/x+y",
+        "AWS_SESSION_TOKEN=SESAME",
+        "AWS_ACCESS_KEY_ID=SESAME",
+        "API_KEY=SESAME",
+        "apiKey=SESAME",
+        "STRIPE_APIKEY: SESAME",
+        "jvm_args: -Ddb.password=SESAME -Xmx1g",
+        "java_command: app.jar --password=SESAME --port=80",
+        "java_command: app.jar --password SESAME --port 80",
+        "java_command: app.jar -token SESAME",
+        "-Djavax.net.ssl.keyStorePassword=SESAME",
+        "-Djavax.net.ssl.trustStorePassword=\"SESAME\"",
+        "DATABASE_URL=postgres://app:SESAME@db:5432/orders",
+        "jdbc:postgresql://app:SESAME@db/orders",
+        "url=jdbc:mysql://db/orders?user=app&password=SESAME",
+        "url=jdbc:mysql://db/orders?password=SESAME&user=app",
+        "redis://:SESAME@cache:6379",
+        "amqp://guest:SESAME@mq",
+        "Authorization: Bearer SESAME-0123456789",
+        "header Authorization=SESAME",
+        "GITHUB=ghp_SESAME0123456789abcdef",
+        "with ghp_SESAME0123456789abcdef in a line",
+        "AKIASESAME0123456789",
+        "a line with xoxb-SESAME-0123456789",
+        "jwt eyJhbGciOiJIUzI1NiJ9.SESAME.x",
+        "glpat-SESAME0123456789",
+        "sk_live_SESAME0123456789",
+        "-----BEGIN RSA PRIVATE KEY-----\nSESAME\n-----END RSA PRIVATE KEY-----",
+        "CLIENT_SECRET=SESAME",
+        "vault.token=SESAME",
+        "MY_PIN=SESAME",
+        "ENCRYPTION_KEY=SESAME",
+        "signature=SESAME",
+        "session.cookie=SESAME",
+        "credentials=SESAME",
+    ];
+
+    #[test]
+    fn forty_planted_none_found() {
+        for line in PLANTED {
+            for text in [line.to_owned(), format!("before\n{line}\nafter\n")] {
+                let masked = mask(&text);
+                assert!(!masked.contains("SESAME"), "{text:?} became {masked:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        for line in [
+            "java.version=21.0.8",
+            "path.separator=:",
+            "java.class.path=/app.jar",
+            "jvm_args: -Xmx1g -XX:+UseG1GC",
+            "java_command: app.jar --port=80",
+            "http://user@host/path",
+            "PASSWORD=",
+            "   1:        123456       7890123  [B (java.base@21.0.8)",
+            "VmRSS:\t  123456 kB",
+        ] {
+            assert_eq!(mask(line), line);
+        }
+    }
+}
