@@ -13,6 +13,7 @@ use crate::store::Directory;
 use crate::sys::process::{self, Pid};
 use crate::units::{Signal, format_duration};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -301,14 +302,25 @@ fn thread_dump_to_standard_output(pid: Pid) -> String {
     }
 }
 
-/// Digests what has none, moves everything to the store, the manifest last.
-pub(super) fn store_all(evidence: &Evidence, plan: &Plan, captured: Captured) -> bool {
+/// What became of an event.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) trigger: &'static str,
+    /// The bundle, if its manifest could be written.
+    pub(super) path: Option<PathBuf>,
+    /// Whole artifacts of those that were asked for: `3/4`.
+    pub(super) artifacts: String,
+}
+
+/// Digests what has none, moves everything to the store, the manifest last. Takes
+/// as long as reading all of it: not for the event loop.
+pub(super) fn store_all(store: &Directory, captured: Captured) -> Stored {
     let Captured { store_until, bundle, mut manifest } = captured;
     // The manifest matters more than a digest: it is written in any case.
     let is_late = || Instant::now() + MANIFEST_TIME > store_until;
-    let store = store(evidence);
     let date = manifest.event.began.get(..10).unwrap_or("undated").to_owned();
-    let folder = [&plan.service, &date, &plan.task, &manifest.event.id].map(String::as_str).join("/");
+    let service = &manifest.service;
+    let folder = [&service.name, &date, &service.task, &manifest.event.id].map(String::as_str).join("/");
     let mut complete = 0_usize;
     for record in &mut manifest.artifacts {
         let Some(file) = record.file.clone() else { continue };
@@ -344,15 +356,16 @@ pub(super) fn store_all(evidence: &Evidence, plan: &Plan, captured: Captured) ->
         manifest.to_bytes().and_then(|bytes| store.put_bytes(&bytes, &format!("{folder}/manifest.json")));
     bundle.remove();
     let path = store.path(&folder);
+    let artifacts = format!("{complete}/{}", manifest.artifacts.len());
+    let trigger = manifest.event.trigger;
     match written {
         Ok(()) => {
-            let asked = manifest.artifacts.len();
-            info!(artifacts = format!("{complete}/{asked}"), path = %path.display(), "evidence stored");
-            true
+            info!(artifacts, path = %path.display(), "evidence stored");
+            Stored { trigger, path: Some(path), artifacts }
         }
         Err(reason) => {
             error!("evidence without a manifest in {}: {reason}", path.display());
-            false
+            Stored { trigger, path: None, artifacts }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! it. Owns the order of capture; knows the JVM, bundles and the store.
 
 mod capture;
+mod control;
 mod event;
 mod health;
 mod os;
@@ -15,20 +16,25 @@ mod prober;
 mod rules;
 mod sampler;
 mod service;
+mod status;
 mod warm;
 
 pub use capture::{capture_heap, capture_threads};
+pub use control::{Request, sockets};
 pub use preflight::preflight;
+pub use prober::Prober;
+pub use status::Status;
 
 use crate::plan::Plan;
 use crate::sys::signals::Inherited;
 use std::os::fd::OwnedFd;
 use tracing::{error, info};
 
-/// Makes the store's directory, for the main process's user, if it is not
+/// Makes the control socket's folder, and the store's directory, for the main process's user, if it is not
 /// there. Called with bookend's own rights, before they are given up; what does
 /// not work out is told by the agent's own look at the store.
 pub fn prepare(plan: &Plan) {
+    control::prepare(plan);
     let (Some(evidence), Some(identity)) = (&plan.evidence, &plan.main.identity) else { return };
     if let Ok(true) = event::store(evidence).make_for(identity.user, identity.group) {
         info!(user = identity.name, "the store's directory was not there: made it");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// One of the three ways to ask.
 #[derive(Debug)]
-pub(super) enum Prober {
+pub enum Prober {
     Http(Box<Http>),
     Tcp { host: String, port: u16 },
     Exec { image: Box<Image>, inherited: Inherited },
@@ -20,7 +20,7 @@ pub(super) enum Prober {
 impl Prober {
     /// # Errors
     /// Why it cannot be asked like that at all.
-    pub(super) fn new(plan: &Plan, health: &HealthPlan, inherited: Inherited) -> Result<Self, String> {
+    pub fn new(plan: &Plan, health: &HealthPlan, inherited: Inherited) -> Result<Self, String> {
         Ok(match &health.probe {
             ProbePlan::Http { url, headers, status, body, insecure, ca_file } => {
                 Self::Http(Box::new(Http::new(HttpRequest {
@@ -41,7 +41,7 @@ impl Prober {
     ///
     /// # Errors
     /// What was answered instead, in words.
-    pub(super) async fn ask(&self, limit: Duration) -> Result<(), String> {
+    pub async fn ask(&self, limit: Duration) -> Result<(), String> {
         match self {
             Self::Http(http) => http.ask(limit).await,
             Self::Tcp { host, port } => probe::connect(host, *port, limit).await.map(drop),

@@ -141,6 +141,7 @@ mod tests {
             capture: Vec::new(),
             limit: Limit { times: 2, per: Duration::from_hours(1) },
             deadline: Duration::from_mins(2),
+            hold: None,
         }
     }
 

@@ -1,27 +1,30 @@
 //! The agent's event loop: facts in, deeds out, one event at a time.
 
-use super::event::{self, Captured, Occasion};
+use super::control::{self, Request};
+use super::event::{self, Captured, Occasion, Stored};
 use super::health::{Health, State};
 use super::prober::Prober;
 use super::rules::{Rules, Situation, Verdict};
 use super::sampler::Sampler;
+use super::status::{CapturingStatus, EventStatus, HealthStatus, JvmStatus, RuleStatus, Status};
 use super::warm;
 use crate::config::{Measure, Trigger};
 use crate::evidence;
-use crate::jvm::Session;
+use crate::jvm::{Counters, Session};
 use crate::link::{Deed, Fact, MAXIMUM_SIZE};
 use crate::plan::Plan;
-use crate::sys::process::{Pid, Status};
+use crate::sys::process::{self, Pid};
 use crate::sys::signals::Inherited;
 use crate::sys::{clock, socket};
 use crate::units::{Moment, Signal, format_duration};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -32,6 +35,11 @@ type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 /// An event that no stop cuts short may store for so long after its capture.
 const STORE_TIME: Duration = Duration::from_mins(10);
+
+/// How often the supervisor hears that the agent is not stuck.
+const BEAT: Duration = Duration::from_secs(30);
+/// `bookend status` shows so many.
+const EVENTS_KEPT: usize = 20;
 
 /// What is going on, and what is known.
 struct Agent<'a> {
@@ -50,6 +58,15 @@ struct Agent<'a> {
     next_probe: Option<Instant>,
     next_sample: Option<Instant>,
     capturing: Option<Pending<'a, Option<Captured>>>,
+    /// Since when, and what set it off.
+    captures: Option<(&'static str, Instant)>,
+    storing: Option<Pending<'a, Option<Stored>>>,
+    events: VecDeque<EventStatus>,
+    health_since: Instant,
+    last_failure: Option<String>,
+    held_until: Option<Instant>,
+    is_stopping: bool,
+    next_beat: Instant,
     /// When the running event must be done with the JVM.
     limit: watch::Sender<Instant>,
     is_armed: bool,
@@ -81,6 +98,7 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -
             None
         }
     });
+    let control = control::listen();
     say(&link, Deed::Ready);
     let rules = Rules::new(plan.evidence.as_ref().map_or(&[], |evidence| &evidence.rules));
     let mut agent = Agent {
@@ -99,6 +117,14 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -
         next_probe: None,
         next_sample: None,
         capturing: None,
+        captures: None,
+        storing: None,
+        events: VecDeque::new(),
+        health_since: Instant::now(),
+        last_failure: None,
+        held_until: None,
+        is_stopping: false,
+        next_beat: Instant::now() + BEAT,
         limit: watch::Sender::new(Instant::now()),
         is_armed: false,
         main_ended: false,
@@ -115,6 +141,13 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -
             () = due(agent.next_probe) => agent.probe(),
             () = due(agent.next_sample) => agent.sample(),
             captured = pending(&mut agent.capturing) => agent.captured(captured),
+            stored = pending(&mut agent.storing) => agent.stored(stored),
+            () = due(Some(agent.next_beat)) => agent.beat(),
+            (stream, request) = asked(control.as_ref()) => {
+                let text = agent.answer(request);
+                // Its reader may be slow: not in this loop.
+                tokio::spawn(control::answer(stream, text));
+            }
         }
     }
 }
@@ -130,9 +163,7 @@ impl Agent<'_> {
                 self.main_ended = true;
                 self.rest();
                 self.main_has_ended(status, asked);
-                if self.capturing.is_none() {
-                    say(self.link, Deed::Stored);
-                }
+                self.everything_is_stored();
             }
             Fact::Finish { .. } => {}
         }
@@ -201,7 +232,11 @@ impl Agent<'_> {
         if let Err(reason) = &probed.answer {
             debug!("probe failed: {reason}");
         }
+        if let Err(reason) = &probed.answer {
+            self.last_failure = Some(reason.clone());
+        }
         let Some(state) = health.observe(probed.answer.is_ok(), clock::now()) else { return };
+        self.health_since = Instant::now();
         let latency = format_duration(round(probed.took));
         match (state, &probed.answer) {
             (State::Healthy | State::Starting, _) => info!(latency, "health: {}", state.name()),
@@ -267,6 +302,7 @@ impl Agent<'_> {
     }
 
     fn stop(&mut self, signal: Signal, budget: Duration, until: Instant, deadline: Instant) {
+        self.is_stopping = true;
         // Attaching goes on as part of the event, within its time.
         self.rest();
         if self.capturing.is_some() {
@@ -291,7 +327,7 @@ impl Agent<'_> {
         self.begin(Trigger::Stop.name(), verdict.act, until, deadline, Some(stop), None);
     }
 
-    fn main_has_ended(&mut self, status: Status, asked: bool) {
+    fn main_has_ended(&mut self, status: process::Status, asked: bool) {
         if asked || status.is_success() || self.capturing.is_some() {
             return;
         }
@@ -320,6 +356,10 @@ impl Agent<'_> {
         let capture_until = self.limit.subscribe();
         let occasion = Occasion { trigger, rules, capture_until, store_until, stop, main_ended };
         info!(trigger, "capturing evidence");
+        self.captures = Some((trigger, Instant::now()));
+        if let Some(hold) = occasion.rules.iter().filter_map(|index| evidence.rules.get(*index)?.hold).max() {
+            self.hold(hold);
+        }
         let (plan, main, session) = (self.plan, self.main, self.session.clone());
         self.capturing = Some(Box::pin(event::capture(plan, evidence, main, session, occasion)));
         self.arm();
@@ -327,14 +367,120 @@ impl Agent<'_> {
 
     fn captured(&mut self, captured: Option<Captured>) {
         self.capturing = None;
+        self.captures = None;
         say(self.link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
         if let (Some(captured), Some(evidence)) = (captured, &self.plan.evidence) {
-            event::store_all(evidence, self.plan, captured);
+            let store = event::store(evidence);
+            let work = tokio::task::spawn_blocking(move || event::store_all(&store, captured));
+            self.storing = Some(Box::pin(async move { work.await.ok() }));
         }
         self.arm();
-        if self.main_ended {
+        self.everything_is_stored();
+    }
+
+    fn stored(&mut self, stored: Option<Stored>) {
+        self.storing = None;
+        if let Some(stored) = stored {
+            self.events.push_back(EventStatus {
+                trigger: stored.trigger.to_owned(),
+                path: stored.path.map(|path| path.display().to_string()),
+                artifacts: stored.artifacts,
+            });
+            if self.events.len() > EVENTS_KEPT {
+                self.events.pop_front();
+            }
+        }
+        self.everything_is_stored();
+    }
+
+    /// Once the main process is gone, the supervisor waits for this.
+    fn everything_is_stored(&self) {
+        if self.main_ended && self.capturing.is_none() && self.storing.is_none() {
             say(self.link, Deed::Stored);
         }
+    }
+
+    // ---- the operator ---------------------------------------------------------------
+
+    fn beat(&mut self) {
+        self.next_beat = Instant::now() + BEAT;
+        say(self.link, Deed::Alive);
+    }
+
+    fn hold(&mut self, span: Duration) {
+        self.held_until = Some(Instant::now() + span);
+        say(self.link, Deed::Hold { until: clock::now().after(span) });
+    }
+
+    fn answer(&mut self, request: Request) -> String {
+        match request {
+            Request::Status => serde_json::to_string(&self.status()).unwrap_or_default(),
+            Request::Hold(span) => {
+                self.hold(span);
+                format!("held for at most {}\n", format_duration(span))
+            }
+            Request::Release => {
+                let was_held = self.held_until.take().is_some();
+                say(self.link, Deed::Release);
+                if was_held { "released\n" } else { "it was not held\n" }.to_owned()
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let phase = match (self.main, self.main_ended, self.is_stopping) {
+            (_, true, _) => "ended",
+            (_, _, true) => "stopping",
+            (None, ..) => "starting",
+            _ => "running",
+        };
+        let health = self.health.as_ref().map(|health| HealthStatus {
+            state: health.state.name().to_owned(),
+            for_seconds: self.health_since.elapsed().as_secs(),
+            last_failure: self.last_failure.clone(),
+        });
+        let jvm = self.session.as_ref().map(|session| {
+            let counters = Counters::read(&session.target);
+            let heap = counters.as_ref().and_then(Counters::heap);
+            JvmStatus {
+                pid: session.target.pid.number(),
+                version: session.version.full.clone(),
+                heap_used: heap.map(|(used, _)| used),
+                heap_maximum: heap.map(|(_, maximum)| maximum),
+                threads: counters.as_ref().and_then(Counters::threads),
+                collections: counters.as_ref().map(Counters::collections),
+            }
+        });
+        let rules = self.plan.evidence.iter().flat_map(|evidence| &evidence.rules);
+        let now = Instant::now();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            service: self.plan.service.clone(),
+            platform: self.plan.platform.name().to_owned(),
+            phase: phase.to_owned(),
+            health,
+            jvm,
+            rules: rules
+                .map(|rule| RuleStatus { name: rule.name.clone(), on: rule.on.name().to_owned() })
+                .collect(),
+            events: self.events.iter().cloned().collect(),
+            capturing: self.captures.map(|(trigger, since)| CapturingStatus {
+                trigger: trigger.to_owned(),
+                for_seconds: since.elapsed().as_secs(),
+            }),
+            held_for_seconds: self
+                .held_until
+                .filter(|until| *until > now)
+                .map(|until| until.duration_since(now).as_secs()),
+        }
+    }
+}
+
+/// The next request; none ever where there is no socket.
+async fn asked(control: Option<&UnixListener>) -> (UnixStream, Request) {
+    match control {
+        Some(control) => control::accept(control).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -360,7 +506,7 @@ async fn pending<T>(slot: &mut Option<Pending<'_, T>>) -> T {
 }
 
 fn say(link: &UnixStream, deed: Deed) {
-    if let Err(error) = socket::send_message(link, &deed.encode()) {
+    if let Err(error) = socket::send_message(link, deed.encode(&mut [0; MAXIMUM_SIZE])) {
         debug!("cannot reach the supervisor: {}", error.desc());
     }
 }

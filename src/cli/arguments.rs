@@ -38,9 +38,18 @@ pub(super) enum Verb {
     /// Send a running JVM any diagnostic command, without a JDK
     #[cfg(feature = "agent")]
     Jcmd(Jcmd),
-    /// Ask whether a port accepts connections: for HEALTHCHECK and exec probes
+    /// Say whether the service is healthy: for HEALTHCHECK, ECS and exec probes
     #[cfg(feature = "agent")]
     Healthcheck(Healthcheck),
+    /// Show phase, health, JVM, rules and events of this container
+    #[cfg(feature = "agent")]
+    Status(Status),
+    /// Keep this container for investigation: after a crash, or at a stop as long as it allows
+    #[cfg(feature = "agent")]
+    Hold(Hold),
+    /// End a hold
+    #[cfg(feature = "agent")]
+    Release,
 }
 
 #[derive(Debug, Args)]
@@ -137,15 +146,38 @@ pub(super) struct Jcmd {
 #[cfg(feature = "agent")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  HEALTHCHECK CMD [\"/bookend\", \"healthcheck\", \"tcp://127.0.0.1:8080\"]\n\nExit codes: 0 healthy, 1 unhealthy"
+    after_help = "Examples:\n  HEALTHCHECK CMD [\"/bookend\", \"healthcheck\"]\n  bookend healthcheck tcp://127.0.0.1:8080\n\nExit codes: 0 healthy (or failing, and not yet unhealthy), 1 unhealthy or not ready"
 )]
 pub(super) struct Healthcheck {
-    /// What must accept a connection
+    /// What must accept a connection [default: what [health] says, as the agent knows it]
     #[arg(value_name = "tcp://HOST:PORT", value_parser = crate::config::Reachable::parse)]
-    pub(super) address: crate::config::Reachable,
+    pub(super) address: Option<crate::config::Reachable>,
+    #[command(flatten)]
+    pub(super) source: Source,
+    /// Answer healthy for at most that long while evidence of an unhealthy service is captured
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) hold_while_capturing: Option<std::time::Duration>,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
     pub(super) timeout: std::time::Duration,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 somebody answered, 1 nobody did")]
+pub(super) struct Status {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bookend hold 1h\n\nExit codes: 0 held, 1 nobody answered")]
+pub(super) struct Hold {
+    /// At most so long
+    #[arg(value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub(super) duration: std::time::Duration,
 }
 
 fn format(text: &str) -> Result<Format, String> {

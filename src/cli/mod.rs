@@ -13,6 +13,8 @@ mod dump;
 mod healthcheck;
 #[cfg(feature = "agent")]
 mod jcmd;
+#[cfg(feature = "agent")]
+mod operator;
 mod output;
 mod run;
 
@@ -50,7 +52,13 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
         #[cfg(feature = "agent")]
         Verb::Jcmd(jcmd) => jcmd::jcmd(&jcmd),
         #[cfg(feature = "agent")]
-        Verb::Healthcheck(healthcheck) => healthcheck::healthcheck(&healthcheck),
+        Verb::Healthcheck(healthcheck) => healthcheck::healthcheck(environment, inherited, &healthcheck),
+        #[cfg(feature = "agent")]
+        Verb::Status(status) => operator::status(&status),
+        #[cfg(feature = "agent")]
+        Verb::Hold(hold) => operator::hold(&hold),
+        #[cfg(feature = "agent")]
+        Verb::Release => operator::release(),
     };
     output::flush();
     code

@@ -365,8 +365,9 @@ impl Rule {
         // A service that flaps must not fill its store.
         let limit = reader.or("limit", Limit { times: 3, per: Duration::from_hours(1) }, context);
         let deadline = reader.or("deadline", Duration::from_mins(2), context);
+        let hold = reader.optional("hold", context);
         reader.finish(context);
-        Some(Self { place, name: name?, on: on?, when, capture: capture?, limit, deadline })
+        Some(Self { place, name: name?, on: on?, when, capture: capture?, limit, deadline, hold })
     }
 }
 
@@ -395,6 +396,7 @@ pub fn default_rules(has_health: bool) -> Vec<Rule> {
         capture: value(everything(), place()),
         limit: value(Limit { times: 3, per: Duration::from_hours(1) }, place()),
         deadline: value(Duration::from_mins(2), place()),
+        hold: None,
     };
     let mut rules = vec![rule("abnormal-exit", Trigger::Exit, None)];
     if has_health {

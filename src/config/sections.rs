@@ -121,6 +121,7 @@ pub struct Rule {
     pub capture: Setting<Vec<Capture>>,
     pub limit: Setting<Limit>,
     pub deadline: Setting<Duration>,
+    pub hold: Option<Setting<Duration>>,
 }
 
 /// `[store]`

@@ -159,7 +159,8 @@ fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     // What only sounds like it: a path separator, a class path, an author.
-    let is_harmless = ["path.separator", "author", "pathkey"].iter().any(|word| name.contains(word));
+    let is_harmless =
+        name.ends_with("author") || name.ends_with("authors") || name.contains("path.separator");
     !is_harmless
         && (NAMES.iter().any(|part| name.contains(part)) || ENDINGS.iter().any(|end| name.ends_with(end)))
 }

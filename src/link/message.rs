@@ -36,6 +36,12 @@ pub enum Deed {
     Armed,
     /// It would not: the service is well.
     Disarmed,
+    /// It is not stuck.
+    Alive,
+    /// Somebody wants the container kept until then, as far as deadlines allow.
+    Hold { until: Moment },
+    /// Nobody does any longer.
+    Release,
 }
 
 impl Fact {
@@ -89,28 +95,36 @@ impl Fact {
 
 impl Deed {
     /// The wire form.
-    pub fn encode(self) -> [u8; 1] {
-        [match self {
-            Self::Ready => 1,
-            Self::Captured => 2,
-            Self::Stored => 3,
-            Self::NotCaptured => 4,
-            Self::Armed => 5,
-            Self::Disarmed => 6,
-        }]
+    pub fn encode(self, buffer: &mut [u8; MAXIMUM_SIZE]) -> &[u8] {
+        let (tag, number) = match self {
+            Self::Ready => (1, 0),
+            Self::Captured => (2, 0),
+            Self::Stored => (3, 0),
+            Self::NotCaptured => (4, 0),
+            Self::Armed => (5, 0),
+            Self::Disarmed => (6, 0),
+            Self::Alive => (7, 0),
+            Self::Hold { until } => (8, until.nanoseconds()),
+            Self::Release => (9, 0),
+        };
+        write(buffer, tag, [number, 0, 0, 0])
     }
 
     /// Reads the wire form; `None` for what no `Deed` looks like.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [1] => Some(Self::Ready),
-            [2] => Some(Self::Captured),
-            [3] => Some(Self::Stored),
-            [4] => Some(Self::NotCaptured),
-            [5] => Some(Self::Armed),
-            [6] => Some(Self::Disarmed),
-            _ => None,
-        }
+        let (tag, [number, ..]) = read(bytes)?;
+        Some(match tag {
+            1 => Self::Ready,
+            2 => Self::Captured,
+            3 => Self::Stored,
+            4 => Self::NotCaptured,
+            5 => Self::Armed,
+            6 => Self::Disarmed,
+            7 => Self::Alive,
+            8 => Self::Hold { until: Moment::from_nanoseconds(number) },
+            9 => Self::Release,
+            _ => return None,
+        })
     }
 }
 
@@ -169,8 +183,18 @@ mod tests {
         for fact in facts {
             assert_eq!(Fact::decode(fact.encode(&mut [0; MAXIMUM_SIZE])), Some(fact));
         }
-        for deed in [Deed::Ready, Deed::Captured, Deed::NotCaptured, Deed::Stored] {
-            assert_eq!(Deed::decode(&deed.encode()), Some(deed));
+        for deed in [
+            Deed::Ready,
+            Deed::Captured,
+            Deed::NotCaptured,
+            Deed::Stored,
+            Deed::Armed,
+            Deed::Disarmed,
+            Deed::Alive,
+            Deed::Hold { until: moment(7) },
+            Deed::Release,
+        ] {
+            assert_eq!(Deed::decode(deed.encode(&mut [0; MAXIMUM_SIZE])), Some(deed));
         }
     }
 

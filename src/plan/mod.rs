@@ -74,6 +74,8 @@ pub struct RulePlan {
     pub limit: Limit,
     /// How long an event may take that no stop cuts short.
     pub deadline: Duration,
+    /// The container is kept for so long, as far as deadlines allow.
+    pub hold: Option<Duration>,
 }
 
 impl Evidence {
@@ -199,6 +201,7 @@ fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) ->
             capture,
             limit: rule.limit.value,
             deadline: rule.deadline.value,
+            hold: rule.hold.as_ref().map(|hold| hold.value),
         });
     }
     let first = written.first()?;

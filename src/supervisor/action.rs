@@ -11,7 +11,7 @@ use crate::plan::{HookPlan, Plan, Program};
 use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Stage};
-use crate::sys::{clock, descriptors, entry, memory, signals, socket, terminal};
+use crate::sys::{attributes, clock, descriptors, entry, memory, signals, socket, terminal};
 use crate::units::Signal;
 use nix::errno::Errno;
 use std::ffi::{CString, OsStr, OsString};
@@ -348,6 +348,10 @@ impl<'a> Effects<'a> {
         let _lost_race = nix::unistd::setpgid(own, own);
         descriptors::close_from(3, &[link.as_raw_fd()]);
         if child == Child::Agent {
+            // Before the JVM, and that before us: it is started again.
+            if let Err(error) = attributes::be_taken_first() {
+                debug!("the agent's oom_score_adj stays as it is: {}", error.desc());
+            }
             (self.roles.prepare_agent)(self.plan);
         }
         if let Some(identity) = &self.plan.main.identity

@@ -80,6 +80,15 @@ pub(super) fn note(plan: &Plan, note: Note) {
         Note::Killing(child) => warn!("{} did not end in time: SIGKILL", name(child)),
         Note::KillingLeftovers => warn!("processes left in the container did not end in time: SIGKILL"),
         Note::NoTimeFor { child } => warn!("{} not run: no time left", name(child)),
+        Note::AgentSilent => warn!("the agent has said nothing for a minute and a half: SIGKILL"),
+        Note::Hold { until } => info!(at_most = remaining(until), "hold: the container will be kept"),
+        Note::Holding { until } => {
+            warn!(
+                at_most = remaining(until),
+                "held: the container stays as it is; `bookend release` ends it with the true exit code"
+            );
+        }
+        Note::Released => info!("released"),
         Note::AgentRestarts { wait } => {
             warn!(
                 wait = format_duration(wait),

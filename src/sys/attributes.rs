@@ -65,6 +65,14 @@ impl Attribute {
     }
 }
 
+/// Asks the kernel to take this process first when memory runs out.
+///
+/// # Errors
+/// No `/proc`, or it cannot be written.
+pub fn be_taken_first() -> Result<(), Errno> {
+    write_oom_score(1000)
+}
+
 type Outcome = Result<(), (Attribute, Errno)>;
 
 /// What needs the rights that bookend was given.

@@ -4,7 +4,7 @@
 //! little, decides nothing and knows nothing of hooks, plans or JVMs. What
 //! `nix` offers as a safe function is used from there.
 
-mod attributes;
+pub mod attributes;
 pub mod clock;
 pub mod descriptors;
 pub mod entry;

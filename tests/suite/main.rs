@@ -30,6 +30,7 @@ mod hunts;
 mod init;
 mod jvm;
 mod jvm_trouble;
+mod operator;
 mod scenario;
 mod setup;
 mod terminal;
@@ -52,6 +53,7 @@ fn main() {
     trials.extend(jvm::trials(setup));
     trials.extend(jvm_trouble::trials(setup));
     trials.extend(health::trials(setup));
+    trials.extend(operator::trials(setup));
     trials.extend(cli::trials(setup));
     trials.extend(container::trials(setup));
     trials.extend(hunts::trials(setup));

@@ -182,6 +182,8 @@ impl<'a> Scenario<'a> {
             commands.push(format!("mkdir -p {0} && mount --bind {1} {0}", inside.display(), root.display()));
         }
         commands.push(format!("mount --rbind {} /tmp", folder.display()));
+        // And a /run: where there is no container, all control sockets would meet there.
+        commands.push("mount -t tmpfs -o mode=755 none /run".to_owned());
         commands
     }
 
@@ -396,6 +398,20 @@ impl Running {
             std::thread::park_timeout(Duration::from_millis(2));
         }
         self.wait()
+    }
+
+    /// Runs bookend with these arguments in its mount namespace, as that user.
+    pub(crate) fn verb(&self, setup: &Setup, user: &str, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new("nsenter")
+            .args(["--mount", "--target", &self.init().to_string()])
+            .args(["setpriv", "--reuid", user, "--regid", user, "--clear-groups"])
+            .arg(&setup.binary)
+            .args(arguments)
+            .env("BOOKEND_CONFIG", "")
+            .output()
+            .expect("nsenter runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Sends TERM and waits for the end.

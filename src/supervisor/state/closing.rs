@@ -41,6 +41,10 @@ pub(super) enum Storing {
     Wanted {
         until: Moment,
     },
+    /// Everything is stored, and somebody wants to look at what is left.
+    Held {
+        until: Moment,
+    },
     /// Told to end.
     Asked {
         until: Moment,
@@ -70,13 +74,50 @@ impl Machine<'_> {
             Agent::Running { .. } if self.has_something_to_store() => {
                 Storing::Wanted { until: storing_until }
             }
-            Agent::Running { .. } => finish_agent(self.stop_deadline, now, actions),
+            Agent::Running { .. } => {
+                self.held(now, actions).unwrap_or_else(|| finish_agent(self.stop_deadline, now, actions))
+            }
             _ => Storing::Over,
         };
         self.phase =
             Phase::Closing(Closing { leftovers: Leftovers::Asked { until: leftovers_until }, storing });
         // Always SIGTERM, whatever stopped us: background jobs of a shell ignore SIGINT.
         actions.push(Action::SignalLeftovers(Signal::TERM));
+    }
+
+    /// Somebody wants to look at what is left: until then, and never beyond a stop.
+    fn held(&self, now: Moment, actions: &mut Vec<Action>) -> Option<Storing> {
+        let wanted = self.hold.filter(|until| *until > now)?;
+        let until = self.stop.map_or(wanted, |stop| wanted.min(self.plan.stop.kill_at(stop.begun)));
+        (until > now).then(|| {
+            actions.push(Action::Note(Note::Holding { until }));
+            Storing::Held { until }
+        })
+    }
+
+    pub(super) fn stored(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let Phase::Closing(Closing { storing: Storing::Wanted { .. }, .. }) = self.phase else {
+            return;
+        };
+        let next = self.held(now, actions);
+        let next = next.unwrap_or_else(|| finish_agent(self.stop_deadline, now, actions));
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.storing = next;
+        }
+    }
+
+    pub(super) fn release(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.hold.take().is_none() {
+            return;
+        }
+        actions.push(Action::Note(Note::Released));
+        match &mut self.phase {
+            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::Captured, actions),
+            Phase::Closing(closing) if matches!(closing.storing, Storing::Held { .. }) => {
+                closing.storing = finish_agent(self.stop_deadline, now, actions);
+            }
+            _ => {}
+        }
     }
 
     /// A rule applies to how the main process ended.
@@ -121,6 +162,10 @@ impl Machine<'_> {
         match closing.storing {
             Storing::Wanted { until } if now >= until => {
                 actions.push(Action::Note(Note::EvidenceEnds(EvidenceEnd::OutOfTime)));
+                closing.storing = finish_agent(self.stop_deadline, now, actions);
+            }
+            Storing::Held { until } if now >= until => {
+                actions.push(Action::Note(Note::Released));
                 closing.storing = finish_agent(self.stop_deadline, now, actions);
             }
             Storing::Asked { until } if now >= until => {
@@ -210,7 +255,10 @@ impl Closing {
             Leftovers::Over => None,
         };
         let storing = match self.storing {
-            Storing::Wanted { until } | Storing::Asked { until } | Storing::Killed { until } => Some(until),
+            Storing::Wanted { until }
+            | Storing::Held { until }
+            | Storing::Asked { until }
+            | Storing::Killed { until } => Some(until),
             Storing::Over => None,
         };
         earlier(leftovers, storing)
@@ -221,7 +269,9 @@ impl Closing {
         if let Leftovers::Asked { until } = &mut self.leftovers {
             *until = moment.min(*until);
         }
-        if let Storing::Wanted { until } | Storing::Asked { until } = &mut self.storing {
+        if let Storing::Wanted { until } | Storing::Held { until } | Storing::Asked { until } =
+            &mut self.storing
+        {
             *until = moment.min(*until);
         }
     }

@@ -1,6 +1,6 @@
 //! The machine itself: one phase, one event at a time.
 
-use super::closing::{Closing, Storing, finish_agent};
+use super::closing::{Closing, Storing};
 use super::task::Task;
 use super::{Action, Child, Event, EvidenceEnd, Note, Reason};
 use crate::config::{OnFailure, Trigger};
@@ -14,6 +14,10 @@ use std::time::Duration;
 /// How long killed processes may take to be gone (a process in D state may
 /// take for ever; the kernel ends it with the namespace).
 pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// An agent that says nothing for so long is stuck; it says that it is alive
+/// three times as often.
+const AGENT_SILENCE: Duration = Duration::from_secs(90);
 
 /// The lifecycle of one container.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Machine<'a> {
     pub(super) main_was_started: bool,
     /// A stop has evidence to wait for.
     pub(super) armed: bool,
+    /// Somebody wants the container kept so long.
+    pub(super) hold: Option<Moment>,
     /// For the jitter of retries; no secret.
     seed: u64,
 }
@@ -82,6 +88,8 @@ pub(super) enum Agent {
     None,
     Running {
         restarts: u32,
+        /// Killed then, unless it says something before.
+        silent_until: Moment,
     },
     Waiting {
         restarts: u32,
@@ -102,6 +110,7 @@ impl<'a> Machine<'a> {
             outcome: None,
             main_was_started: false,
             armed: always_armed(plan),
+            hold: None,
             seed,
         }
     }
@@ -119,6 +128,7 @@ impl<'a> Machine<'a> {
         };
         let agent = match self.agent {
             Agent::Waiting { until, .. } if self.stop.is_none() => Some(until),
+            Agent::Running { silent_until, .. } if self.stop.is_none() => Some(silent_until),
             _ => None,
         };
         earlier(phase, agent)
@@ -179,7 +189,7 @@ impl<'a> Machine<'a> {
             return self.close(now, actions);
         }
         let Some(hook) = self.plan.hooks.get(index) else {
-            return self.start_main(actions);
+            return self.start_main(now, actions);
         };
         let child = Child::Hook(index);
         self.phase = Phase::Hook { index, attempt, task: Task::begin(child, hook.timeout, hook.grace, now) };
@@ -219,10 +229,10 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn start_main(&mut self, actions: &mut Vec<Action>) {
+    fn start_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
         // The agent first, so that it is there when the service begins.
         if self.plan.needs_agent() && matches!(self.agent, Agent::None) {
-            self.agent = Agent::Running { restarts: 0 };
+            self.agent = Agent::Running { restarts: 0, silent_until: now.after(AGENT_SILENCE) };
             actions.push(Action::Spawn(Child::Agent));
         }
         self.phase = Phase::Starting;
@@ -323,25 +333,33 @@ impl<'a> Machine<'a> {
         match deed {
             Deed::Armed => self.armed = true,
             Deed::Disarmed => self.armed = always_armed(self.plan),
+            Deed::Hold { until } => {
+                self.hold = Some(until);
+                actions.push(Action::Note(Note::Hold { until }));
+            }
+            Deed::Release => return self.release(now, actions),
             _ => {}
         }
+        if let Agent::Running { silent_until, .. } = &mut self.agent {
+            *silent_until = now.after(AGENT_SILENCE);
+        }
         match (deed, &mut self.phase) {
+            // Kept as long as the stop's deadlines allow.
+            (Deed::Captured | Deed::NotCaptured, Phase::Evidence { .. }) if self.hold.is_some() => {}
             (Deed::Captured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Captured, actions),
             (Deed::NotCaptured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Nothing, actions),
-            (Deed::Stored, Phase::Closing(closing)) => {
-                if let Storing::Wanted { .. } = closing.storing {
-                    closing.storing = finish_agent(self.stop_deadline, now, actions);
-                }
-            }
+            (Deed::Stored, Phase::Closing(_)) => self.stored(now, actions),
             _ => {}
         }
     }
 
     fn agent_lost(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let Agent::Running { restarts } = self.agent else {
+        let Agent::Running { restarts, .. } = self.agent else {
             return;
         };
         self.agent = Agent::Ended;
+        // Nobody could release it any more.
+        self.hold = None;
         // What it knew of the service's health is gone with it.
         self.armed = always_armed(self.plan);
         match self.phase {
@@ -367,8 +385,17 @@ impl<'a> Machine<'a> {
             && now >= until
             && self.stop.is_none()
         {
-            self.agent = Agent::Running { restarts };
+            self.agent = Agent::Running { restarts, silent_until: now.after(AGENT_SILENCE) };
             actions.push(Action::Spawn(Child::Agent));
+        }
+        if let Agent::Running { silent_until, .. } = &mut self.agent
+            && now >= *silent_until
+            && self.stop.is_none()
+        {
+            // Its exit comes, and with it the restart.
+            *silent_until = now.after(AGENT_SILENCE);
+            actions.push(Action::Note(Note::AgentSilent));
+            actions.push(Action::Signal(Child::Agent, Signal::KILL));
         }
         match &mut self.phase {
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } => {

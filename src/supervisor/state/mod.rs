@@ -142,6 +142,14 @@ pub enum Note {
     NoTimeFor {
         child: Child,
     },
+    AgentSilent,
+    Hold {
+        until: Moment,
+    },
+    Holding {
+        until: Moment,
+    },
+    Released,
     AgentRestarts {
         wait: Duration,
     },

@@ -276,6 +276,63 @@ fn keys_on_the_terminal_hurry_and_then_kill() {
     assert!(!world.alive.contains(&Child::Main));
 }
 
+/// Stuck in the kernel, say: it is killed, which its exit tells, and started again.
+#[test]
+fn an_agent_that_says_nothing_is_replaced() {
+    let plan = plan_of(EVERYTHING);
+    let mut world = World::new(&plan);
+    world.run_hooks();
+    let begin = world.now;
+    for _ in 0..10 {
+        world.now = world.now.after(Duration::from_mins(1));
+        world.feed(Event::Agent(Deed::Alive));
+    }
+    assert!(world.alive.contains(&Child::Agent), "it says that it is alive");
+    assert!(world.pass());
+    assert_eq!(begin.until(world.now), Duration::from_secs(690));
+    assert!(!world.alive.contains(&Child::Agent), "killed");
+    assert!(world.pass());
+    assert!(world.alive.contains(&Child::Agent), "and started again");
+    assert!(world.alive.contains(&Child::Main));
+}
+
+#[test]
+fn a_hold_keeps_the_container_until_it_is_released() {
+    let plan = plan_of(EVERYTHING);
+    let hold = |world: &World| Deed::Hold { until: world.now.after(Duration::from_mins(30)) };
+    // After an exit: until the release, or its own end.
+    for released in [true, false] {
+        let mut world = World::new(&plan);
+        world.run_hooks();
+        let begin = world.now;
+        world.feed(Event::Agent(hold(&world)));
+        world.feed(Event::Exited(Child::Main, Status::Exited(3)));
+        world.feed(Event::Agent(Deed::Stored));
+        assert!(world.alive.contains(&Child::Agent) && world.exit.is_none());
+        if released {
+            world.feed(Event::Agent(Deed::Release));
+        } else {
+            while !world.spawned.contains(&Child::PostStop(0)) && world.pass() {
+                if world.now >= begin.after(Duration::from_mins(30)) {
+                    break;
+                }
+            }
+        }
+        world.feed(Event::Exited(Child::Agent, Status::Exited(0)));
+        world.feed(Event::Exited(Child::PostStop(0), Status::Exited(0)));
+        assert_eq!(world.exit, Some(3));
+    }
+    // At a stop: captured is not enough, the release is.
+    let mut world = World::new(&plan);
+    world.run_hooks();
+    world.feed(Event::Agent(hold(&world)));
+    world.feed(term());
+    world.feed(Event::Agent(Deed::Captured));
+    assert_eq!(world.stops_sent, 0);
+    world.feed(Event::Agent(Deed::Release));
+    assert_eq!(world.stops_sent, 1);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let child = prop_oneof![
         Just(Child::Preflight),
@@ -300,6 +357,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Agent(Deed::Stored)),
         1 => Just(Event::Agent(Deed::Ready)),
         1 => Just(Event::Agent(Deed::Armed)),
+        1 => Just(Event::Agent(Deed::Alive)),
+        1 => (1_u64..200_000_000_000).prop_map(|until| Event::Agent(Deed::Hold { until: Moment::from_nanoseconds(until) })),
+        1 => Just(Event::Agent(Deed::Release)),
         1 => Just(Event::Agent(Deed::Disarmed)),
         3 => Just(Event::Timer),
     ]

@@ -1,0 +1,165 @@
+//! The control socket: how the verbs reach the agent of their container.
+//!
+//! A unix socket in a folder of its own, for the agent's user and root alone:
+//! `/run/bookend`, or, where that cannot be, `/tmp/.bookend-UID`. One request, one
+//! line; the answer is text until the end. Owns paths and transport; what is
+//! answered is the service loop's.
+
+use crate::plan::Plan;
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+/// Made with bookend's own rights, if they suffice.
+const RUN: &str = "/run/bookend";
+/// Made by whoever the agent is; the user's id follows.
+const TEMPORARY: &str = "/tmp/.bookend-";
+/// No request is longer. Bytes.
+const REQUEST_LIMIT: usize = 256;
+/// A client that says nothing is not waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a verb asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    Status,
+    Hold(Duration),
+    Release,
+}
+
+impl Request {
+    /// The wire form: one line.
+    pub fn encode(self) -> String {
+        match self {
+            Self::Status => "status\n".to_owned(),
+            Self::Hold(span) => format!("hold {}\n", span.as_millis()),
+            Self::Release => "release\n".to_owned(),
+        }
+    }
+
+    fn decode(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let request = match (words.next()?, words.next()) {
+            ("status", None) => Self::Status,
+            ("release", None) => Self::Release,
+            ("hold", Some(span)) => Self::Hold(Duration::from_millis(span.parse().ok()?)),
+            _ => return None,
+        };
+        words.next().is_none().then_some(request)
+    }
+}
+
+/// Makes the folder in `/run` for the agent's user. Called with bookend's own rights.
+pub(super) fn prepare(plan: &Plan) {
+    let (user, group) = match &plan.main.identity {
+        Some(identity) => (identity.user, identity.group),
+        None => (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+    };
+    let made = DirBuilder::new().mode(0o700).create(RUN).is_ok();
+    // `/run` is root's: whoever made the folder was allowed to.
+    if made && let Err(error) = chown(RUN, Some(user), Some(group)) {
+        debug!("cannot give {RUN} to user {user}: {error}");
+    }
+}
+
+/// Listens; `None`, with a word in the log, where no folder can be had.
+pub(super) fn listen() -> Option<UnixListener> {
+    let user = nix::unistd::geteuid().as_raw();
+    let temporary = PathBuf::from(format!("{TEMPORARY}{user}"));
+    drop(DirBuilder::new().mode(0o700).create(&temporary));
+    let folder = [PathBuf::from(RUN), temporary].into_iter().find(|folder| is_private(folder, user));
+    let Some(folder) = folder else {
+        warn!(
+            "no control socket: neither {RUN} nor a folder in /tmp can be had; `bookend status` will not work"
+        );
+        return None;
+    };
+    // Of our supervisor: in a container it is 1, elsewhere there may be several.
+    let path = folder.join(format!("control-{}.sock", nix::unistd::getppid()));
+    drop(fs::remove_file(&path));
+    let bound = UnixListener::bind(&path)
+        .and_then(|listener| fs::set_permissions(&path, Permissions::from_mode(0o600)).map(|()| listener));
+    bound.inspect_err(|error| warn!("no control socket at {}: {error}", path.display())).ok()
+}
+
+/// Ours alone, and no link.
+fn is_private(folder: &Path, user: u32) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|metadata| {
+        metadata.is_dir() && metadata.uid() == user && metadata.mode().trailing_zeros() >= 6
+    }) && nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
+/// Every socket that there is; some may be left from lives that are over.
+pub fn sockets() -> Vec<PathBuf> {
+    let temporary = fs::read_dir("/tmp").into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_honest = |folder: &PathBuf| {
+        let user = folder.to_str().and_then(|path| path.strip_prefix(TEMPORARY)?.parse().ok());
+        // Its name says whose it is, and nobody else may have made it.
+        user.is_some_and(|user: u32| {
+            fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user)
+        })
+    };
+    let folders = [PathBuf::from(RUN)].into_iter().chain(temporary.filter(is_honest));
+    let mut found: Vec<PathBuf> = folders
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// The next request of somebody who may ask.
+pub(super) async fn accept(listener: &UnixListener) -> (UnixStream, Request) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else {
+            // Out of descriptors, say: not at once again.
+            tokio::time::sleep(PATIENCE).await;
+            continue;
+        };
+        let own = nix::unistd::geteuid().as_raw();
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
+            Ok(peer) => {
+                warn!(user = peer.uid(), "refused somebody on the control socket");
+                continue;
+            }
+            Err(_) => continue,
+        }
+        let mut line = [0; REQUEST_LIMIT];
+        let read = timeout(PATIENCE, stream.read(&mut line)).await;
+        let Ok(Ok(size)) = read else { continue };
+        let text = String::from_utf8_lossy(line.get(..size).unwrap_or_default()).into_owned();
+        match Request::decode(&text) {
+            Some(request) => return (stream, request),
+            None => {
+                let text = "error: not understood; is this verb of another version?\n";
+                answer(stream, text.to_owned()).await;
+            }
+        }
+    }
+}
+
+/// Writes the answer; whoever does not read it is not waited for.
+pub(super) async fn answer(mut stream: UnixStream, text: String) {
+    let _unread = timeout(PATIENCE, stream.write_all(text.as_bytes())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_back() {
+        for request in [Request::Status, Request::Hold(Duration::from_mins(30)), Request::Release] {
+            assert_eq!(Request::decode(&request.encode()), Some(request));
+        }
+        for line in ["", "hold", "hold x", "status now", "hold 1 2"] {
+            assert_eq!(Request::decode(line), None, "{line}");
+        }
+    }
+}

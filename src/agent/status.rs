@@ -1,0 +1,59 @@
+//! What `bookend status` shows: the form of the answer, shared by both ends.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub service: String,
+    pub platform: String,
+    /// `starting`, `running`, `stopping` or `ended`.
+    pub phase: String,
+    pub health: Option<HealthStatus>,
+    pub jvm: Option<JvmStatus>,
+    pub rules: Vec<RuleStatus>,
+    /// The newest last.
+    pub events: Vec<EventStatus>,
+    pub capturing: Option<CapturingStatus>,
+    /// Seconds that the container is still kept.
+    pub held_for_seconds: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HealthStatus {
+    pub state: String,
+    pub for_seconds: u64,
+    pub last_failure: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct JvmStatus {
+    pub pid: i32,
+    pub version: String,
+    pub heap_used: Option<u64>,
+    pub heap_maximum: Option<u64>,
+    pub threads: Option<u64>,
+    pub collections: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RuleStatus {
+    pub name: String,
+    pub on: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct EventStatus {
+    pub trigger: String,
+    /// Where its bundle is; none if it could not be stored.
+    pub path: Option<String>,
+    /// Whole artifacts of those that were asked for.
+    pub artifacts: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CapturingStatus {
+    pub trigger: String,
+    pub for_seconds: u64,
+}

@@ -1,0 +1,139 @@
+//! `bookend status`, `hold`, `release`: the operator inside the container.
+
+use super::arguments::{Hold, Status as StatusArguments};
+use super::output;
+use crate::agent::{Request, Status, sockets};
+use crate::exit;
+use crate::units::{ByteSize, format_duration};
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// An agent that does not answer within this is not there.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks the agent of this container.
+///
+/// # Errors
+/// Why nobody answers, and what to do.
+pub(super) fn ask(request: Request) -> Result<String, String> {
+    let mut trouble = None;
+    for path in sockets() {
+        let answer = (|| {
+            let mut stream = UnixStream::connect(&path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.write_all(request.encode().as_bytes())?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        })();
+        match answer {
+            Ok(text) if !text.is_empty() => return Ok(text),
+            // It closes without a word on whom it does not trust.
+            Ok(_) => trouble = Some(refused(&path)),
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                trouble = Some(refused(&path));
+            }
+            // Left from a life that is over.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Err(error) => trouble = Some(format!("{}: {error}", path.display())),
+        }
+    }
+    Err(trouble.unwrap_or_else(|| {
+        "nobody listens here: bookend has an agent only with [health], [[rule]] or [store], and once the \
+         main process was started"
+            .to_owned()
+    }))
+}
+
+fn refused(path: &Path) -> String {
+    format!("{} refused us: run as root or as the service's user", path.display())
+}
+
+/// The agent's status.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn fetch() -> Result<Status, String> {
+    let text = ask(Request::Status)?;
+    serde_json::from_str(&text).map_err(|error| format!("the agent's answer is none: {error}"))
+}
+
+pub(super) fn status(arguments: &StatusArguments) -> u8 {
+    match fetch() {
+        Ok(status) if arguments.json => {
+            let text = serde_json::to_string_pretty(&status).unwrap_or_default();
+            output::say(&format!("{text}\n"));
+            exit::SUCCESS
+        }
+        Ok(status) => {
+            output::say(&describe(&status));
+            exit::SUCCESS
+        }
+        Err(reason) => {
+            output::error(&reason);
+            exit::FAILURE
+        }
+    }
+}
+
+pub(super) fn hold(arguments: &Hold) -> u8 {
+    say(ask(Request::Hold(arguments.duration)))
+}
+
+pub(super) fn release() -> u8 {
+    say(ask(Request::Release))
+}
+
+fn say(answer: Result<String, String>) -> u8 {
+    match answer {
+        Ok(text) => {
+            output::say(&text);
+            exit::SUCCESS
+        }
+        Err(reason) => {
+            output::error(&reason);
+            exit::FAILURE
+        }
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let seconds = |seconds| format_duration(Duration::from_secs(seconds));
+    let mut text = format!("service  {} on {}, {}\n", status.service, status.platform, status.phase);
+    if let Some(health) = &status.health {
+        let _always = write!(text, "health   {} for {}", health.state, seconds(health.for_seconds));
+        let _always = match &health.last_failure {
+            Some(reason) => writeln!(text, "; last failure: {reason}"),
+            None => writeln!(text),
+        };
+    }
+    if let Some(jvm) = &status.jvm {
+        let _always = write!(text, "jvm      {} (pid {})", jvm.version, jvm.pid);
+        if let (Some(used), Some(maximum)) = (jvm.heap_used, jvm.heap_maximum) {
+            let _always = write!(text, ", heap {} of {}", ByteSize(used), ByteSize(maximum));
+        }
+        if let (Some(threads), Some(collections)) = (jvm.threads, jvm.collections) {
+            let _always = write!(text, ", {threads} threads, {collections} collections");
+        }
+        text.push('\n');
+    }
+    for rule in &status.rules {
+        let _always = writeln!(text, "rule     {} on {}", rule.name, rule.on);
+    }
+    for event in &status.events {
+        let path = event.path.as_deref().unwrap_or("not stored");
+        let _always = writeln!(text, "event    {}: {} artifacts, {path}", event.trigger, event.artifacts);
+    }
+    if let Some(capturing) = &status.capturing {
+        let _always =
+            writeln!(text, "capture  {} since {}", capturing.trigger, seconds(capturing.for_seconds));
+    }
+    if let Some(held) = status.held_for_seconds {
+        let _always = writeln!(text, "held     for at most {}; `bookend release` ends it", seconds(held));
+    }
+    text
+}
