@@ -149,7 +149,7 @@ pub(super) struct Jcmd {
     after_help = "Examples:\n  HEALTHCHECK CMD [\"/bookend\", \"healthcheck\"]\n  bookend healthcheck tcp://127.0.0.1:8080\n\nExit codes: 0 healthy (or failing, and not yet unhealthy), 1 unhealthy or not ready"
 )]
 pub(super) struct Healthcheck {
-    /// What must accept a connection [default: what [health] says, as the agent knows it]
+    /// What must accept a connection [default: the configuration's own probe, as the agent sees it]
     #[arg(value_name = "tcp://HOST:PORT", value_parser = crate::config::Reachable::parse)]
     pub(super) address: Option<crate::config::Reachable>,
     #[command(flatten)]
