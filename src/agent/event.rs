@@ -1,13 +1,13 @@
 //! One event, from its trigger to its manifest.
 
 use super::capture::{capture_answers, capture_heap, capture_threads, write_text};
-use super::os;
+use super::{crash, os};
 use crate::config::{Artifact, Capture, StoreUrl};
 use crate::evidence::{
     self, ArtifactRecord, Bundle, Jvm, Manifest, Status, clear_unfinished, digest_file, mask,
 };
 use crate::facts::processes::Process;
-use crate::jvm::{self, Session};
+use crate::jvm::{self, CrashFiles, Session};
 use crate::plan::{Evidence, Plan};
 use crate::store::Directory;
 use crate::sys::process::{self, Pid};
@@ -37,6 +37,8 @@ pub(super) struct Occasion {
     pub(super) store_until: Instant,
     pub(super) stop: Option<evidence::Stop>,
     pub(super) main_ended: Option<String>,
+    /// Where the JVM writes when it dies.
+    pub(super) crash_files: Option<CrashFiles>,
 }
 
 impl Occasion {
@@ -109,10 +111,16 @@ pub(super) async fn capture(
     let mut manifest = Manifest::new(service, event);
     manifest.stop.clone_from(&occasion.stop);
     let (certain, asked): (Vec<Capture>, Vec<Capture>) =
-        wanted.into_iter().partition(|capture| capture.artifact == Artifact::Os);
+        wanted.into_iter().partition(|capture| matches!(capture.artifact, Artifact::Os | Artifact::Crash));
     // What needs nobody's cooperation comes before the first word to the JVM.
-    for _ in certain {
-        push(&mut manifest, describe_system(main, session.as_ref(), &bundle, &occasion));
+    for capture in certain {
+        if capture.artifact == Artifact::Os {
+            push(&mut manifest, describe_system(main, session.as_ref(), &bundle, &occasion));
+        } else {
+            for record in crash::collect(occasion.crash_files.as_ref(), &bundle) {
+                push(&mut manifest, record);
+            }
+        }
     }
     if asked.is_empty() {
         return finish(manifest, bundle, &occasion);
@@ -167,10 +175,8 @@ fn describe_system(
     let begun = Instant::now();
     let found = || main.and_then(jvm::find).map(|target| target.pid);
     let pid = session.map(|session| session.target.pid).or_else(found).or(main);
-    match pid.filter(|_| occasion.main_ended.is_none()) {
-        Some(pid) => write_text(bundle, "os", "os.txt", &mask(&os::describe(pid)), begun),
-        None => missing("os", Status::Failed, "the process is gone".to_owned()),
-    }
+    let pid = pid.filter(|_| occasion.main_ended.is_none());
+    write_text(bundle, "os", "os.txt", &mask(&os::describe(pid)), begun)
 }
 
 /// The cheap and certain first: a thread dump before the heap dump, since
@@ -239,7 +245,7 @@ fn step<'s>(
             let work = capture_answers(session, bundle, "histogram", "histogram.txt", command, half);
             ("histogram.txt".to_owned(), Box::pin(work))
         }
-        Artifact::Vm | Artifact::Os => {
+        Artifact::Vm | Artifact::Os | Artifact::Crash => {
             let work = capture_answers(session, bundle, "vm", "vm.txt", VM_COMMANDS, half);
             ("vm.txt".to_owned(), Box::pin(work))
         }
@@ -397,7 +403,7 @@ fn note(record: &mut ArtifactRecord, text: &str) {
     });
 }
 
-fn missing(artifact: &'static str, status: Status, reason: String) -> ArtifactRecord {
+pub(super) fn missing(artifact: &'static str, status: Status, reason: String) -> ArtifactRecord {
     ArtifactRecord {
         artifact,
         status,

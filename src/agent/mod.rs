@@ -8,6 +8,7 @@
 
 mod capture;
 mod control;
+mod crash;
 mod event;
 mod health;
 mod os;

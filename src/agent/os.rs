@@ -28,19 +28,22 @@ const FILES_OF_CONTAINER: [&str; 14] = [
 /// More threads than that are counted, not listed.
 const THREADS_LISTED: usize = 5_000;
 
-/// One text about `pid` and the container around it.
-pub(super) fn describe(pid: Pid) -> String {
+/// One text about `pid`, if it is still there, and the container around it.
+pub(super) fn describe(pid: Option<Pid>) -> String {
     let mut text = String::new();
-    for name in FILES_OF_PROCESS {
-        section(&mut text, &processes::path(pid, name));
+    if let Some(pid) = pid {
+        for name in FILES_OF_PROCESS {
+            section(&mut text, &processes::path(pid, name));
+        }
+        threads(&mut text, pid);
+        descriptors(&mut text, pid);
     }
-    threads(&mut text, pid);
-    descriptors(&mut text, pid);
-    sockets(&mut text, pid);
     for name in FILES_OF_CONTAINER {
         section(&mut text, Path::new(name));
     }
-    mounts(&mut text, pid);
+    // Namespaces are the container's: our own view is as good as anybody's.
+    sockets(&mut text);
+    mounts(&mut text);
     text
 }
 
@@ -99,8 +102,8 @@ fn descriptors(text: &mut String, pid: Pid) {
     }
 }
 
-/// TCP sockets of its network namespace by state and peer (`proc(5)`, `net/tcp`).
-fn sockets(text: &mut String, pid: Pid) {
+/// TCP sockets of this network namespace by state and peer (`proc(5)`, `net/tcp`).
+fn sockets(text: &mut String) {
     const STATES: [&str; 12] = [
         "?",
         "ESTABLISHED",
@@ -117,7 +120,7 @@ fn sockets(text: &mut String, pid: Pid) {
     ];
     let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
     for name in ["net/tcp", "net/tcp6"] {
-        let table = std::fs::read_to_string(processes::path(pid, name)).unwrap_or_default();
+        let table = std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         for line in table.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (Some(local), Some(remote), Some(state)) = (fields.get(1), fields.get(2), fields.get(3))
@@ -161,8 +164,8 @@ fn address(text: &str) -> String {
 }
 
 /// Mounts with what is free on them.
-fn mounts(text: &mut String, pid: Pid) {
-    let table = std::fs::read_to_string(processes::path(pid, "mounts")).unwrap_or_default();
+fn mounts(text: &mut String) {
+    let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let _always = writeln!(text, "=== mounts (free and whole, in MiB)");
     for line in table.lines() {
         let mut fields = line.split_whitespace();
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn describes_this_process() {
         let own = Pid::from_number(i32::try_from(std::process::id()).expect("fits")).expect("positive");
-        let text = describe(own);
+        let text = describe(Some(own));
         for part in
             ["/status\nName:", "=== threads: ", "=== open descriptors: ", "=== tcp sockets: ", "=== mounts"]
         {

@@ -53,6 +53,24 @@ impl<'a> Rules<'a> {
         verdict
     }
 
+    /// The same, for what goes on until somebody takes it away: each rule acts on it
+    /// once.
+    pub(super) fn once(&mut self, trigger: Trigger, situation: Situation, now: Moment) -> Verdict {
+        let mut verdict = Verdict::default();
+        for (index, (rule, memory)) in self.rules.iter().zip(&mut self.memory).enumerate() {
+            if rule.on == trigger && !memory.is_spent && holds(rule.when, situation) {
+                memory.is_spent = true;
+                memory.judge(index, rule, now, &mut verdict);
+            }
+        }
+        verdict
+    }
+
+    /// Some rule is on `trigger`.
+    pub(super) fn has(&self, trigger: Trigger) -> bool {
+        self.rules.iter().any(|rule| rule.on == trigger)
+    }
+
     /// A measure was taken.
     pub(super) fn measured(
         &mut self,
@@ -104,7 +122,7 @@ impl<'a> Rules<'a> {
 impl Memory {
     fn judge(&mut self, index: usize, rule: &RulePlan, now: Moment, verdict: &mut Verdict) {
         // The service's last words are never one too many.
-        if !matches!(rule.on, Trigger::Stop | Trigger::Exit) {
+        if !matches!(rule.on, Trigger::Stop | Trigger::Exit | Trigger::OutOfMemory) {
             while self.acted.front().is_some_and(|acted| acted.after(rule.limit.per) <= now) {
                 self.acted.pop_front();
             }

@@ -10,7 +10,8 @@ use super::status::{CapturingStatus, EventStatus, HealthStatus, JvmStatus, RuleS
 use super::warm;
 use crate::config::{Measure, Trigger};
 use crate::evidence;
-use crate::jvm::{Counters, Session};
+use crate::facts::cgroup;
+use crate::jvm::{Counters, CrashFiles, Session};
 use crate::link::{Deed, Fact, MAXIMUM_SIZE};
 use crate::plan::Plan;
 use crate::sys::process::{self, Pid};
@@ -22,7 +23,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -51,6 +52,10 @@ struct Agent<'a> {
     sampler: Sampler,
     measures: Vec<Measure>,
     main: Option<Pid>,
+    main_started: SystemTime,
+    /// Kills for want of memory before this main process.
+    oom_kills: u64,
+    crash_files: Option<CrashFiles>,
     session: Option<Session>,
     warming: Option<Pending<'a, Option<Session>>>,
     watching: Option<Pending<'a, ()>>,
@@ -110,6 +115,9 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -
         health: None,
         sampler: Sampler::default(),
         main: None,
+        main_started: SystemTime::now(),
+        oom_kills: cgroup::oom_kills(),
+        crash_files: None,
         session: None,
         warming: None,
         watching: None,
@@ -171,6 +179,8 @@ impl Agent<'_> {
 
     fn main_started(&mut self, pid: Pid) {
         self.main = Some(pid);
+        // File systems count time more coarsely than we do.
+        self.main_started = SystemTime::now() - Duration::from_secs(2);
         if self.plan.evidence.is_some() {
             self.warming = Some(Box::pin(warm::attach(pid)));
         }
@@ -178,7 +188,7 @@ impl Agent<'_> {
             self.health = Some(Health::new(health.thresholds, clock::now()));
             self.next_probe = Some(Instant::now());
         }
-        if !self.measures.is_empty() {
+        if !self.measures.is_empty() || self.rules.has(Trigger::OutOfMemory) {
             self.next_sample = Some(Instant::now() + SAMPLE_INTERVAL);
         }
     }
@@ -194,6 +204,9 @@ impl Agent<'_> {
 
     fn attached(&mut self, session: Option<Session>) {
         self.warming = None;
+        if let Some(session) = &session {
+            self.crash_files = Some(CrashFiles::of(&session.target, self.main_started));
+        }
         self.watching = session
             .as_ref()
             .map(|session| -> Pending<'_, ()> { Box::pin(warm::until_gone(session.target.clone())) });
@@ -277,6 +290,10 @@ impl Agent<'_> {
             return;
         }
         let now = clock::now();
+        if self.crash_files.as_ref().and_then(CrashFiles::finished_heap_dump).is_some() {
+            let verdict = self.rules.once(Trigger::OutOfMemory, self.situation(), now);
+            self.act(Trigger::OutOfMemory.name(), verdict);
+        }
         let target = self.session.as_ref().map(|session| &session.target);
         for (measure, value) in self.sampler.sample(&self.measures, target, now) {
             let verdict = self.rules.measured(measure, value, self.situation(), now);
@@ -331,11 +348,34 @@ impl Agent<'_> {
         if asked || status.is_success() || self.capturing.is_some() {
             return;
         }
-        let verdict = self.rules.happened(Trigger::Exit, self.situation(), clock::now());
+        let now = clock::now();
+        let mut verdict = self.rules.happened(Trigger::Exit, self.situation(), now);
+        let mut trigger = Trigger::Exit;
+        let mut ended = status.to_string();
+        if let Some(reason) = self.out_of_memory(status) {
+            trigger = Trigger::OutOfMemory;
+            ended = format!("{ended}: out of memory ({reason})");
+            warn!("the main process ended for want of memory: {reason}");
+            verdict.act.extend(self.rules.happened(trigger, self.situation(), now).act);
+        }
         let Some(evidence) = self.plan.evidence.as_ref().filter(|_| !verdict.act.is_empty()) else { return };
         let rules = verdict.act.iter().filter_map(|index| evidence.rules.get(*index));
         let until = Instant::now() + rules.map(|rule| rule.deadline).max().unwrap_or_default();
-        self.begin(Trigger::Exit.name(), verdict.act, until, until, None, Some(status.to_string()));
+        self.begin(trigger.name(), verdict.act, until, until, None, Some(ended));
+    }
+
+    /// Whether that is why it ended, and who says so.
+    fn out_of_memory(&self, status: process::Status) -> Option<&'static str> {
+        if cgroup::oom_kills() > self.oom_kills && status.code() == crate::exit::of_signal(Signal::KILL) {
+            return Some("the kernel killed it");
+        }
+        let files = self.crash_files.as_ref()?;
+        if files.means_out_of_memory(status.code()) {
+            return Some("-XX:+ExitOnOutOfMemoryError");
+        }
+        let report = files.report().and_then(|path| std::fs::read(path).ok())?;
+        let head = String::from_utf8_lossy(report.get(..4096).unwrap_or(&report)).into_owned();
+        head.contains("OutOfMemory").then_some("the JVM's own report")
     }
 
     fn begin(
@@ -354,7 +394,8 @@ impl Agent<'_> {
         }
         self.limit.send_replace(until);
         let capture_until = self.limit.subscribe();
-        let occasion = Occasion { trigger, rules, capture_until, store_until, stop, main_ended };
+        let crash_files = self.crash_files.clone();
+        let occasion = Occasion { trigger, rules, capture_until, store_until, stop, main_ended, crash_files };
         info!(trigger, "capturing evidence");
         self.captures = Some((trigger, Instant::now()));
         if let Some(hold) = occasion.rules.iter().filter_map(|index| evidence.rules.get(*index)?.hold).max() {

@@ -19,6 +19,9 @@ pub enum Trigger {
     Stop,
     /// The main process ended by itself, with a code other than 0 or by a signal.
     Exit,
+    /// The main process ended for want of memory: the kernel killed it, or an
+    /// OutOfMemoryError did; or the JVM dumped its heap for one.
+    OutOfMemory,
     /// A measured share or number stayed above a bound.
     Above(Measure, Bound),
 }
@@ -56,6 +59,7 @@ impl Trigger {
             Self::Unhealthy => "unhealthy",
             Self::Stop => "stop",
             Self::Exit => "exit",
+            Self::OutOfMemory => "oom",
             Self::Above(measure, _) => measure.name(),
         }
     }
@@ -83,15 +87,16 @@ impl Measure {
     }
 }
 
-const WORDS: [(&str, Trigger); 4] = [
+const WORDS: [(&str, Trigger); 5] = [
     ("failing", Trigger::Failing),
     ("unhealthy", Trigger::Unhealthy),
     ("stop", Trigger::Stop),
     ("exit", Trigger::Exit),
+    ("oom", Trigger::OutOfMemory),
 ];
 
 impl FromNode for Trigger {
-    const EXPECTED: &'static str = "a trigger: \"failing\", \"unhealthy\", \"stop\", \"exit\", or a bound such as { heap = \"> 90%\", for = \"2m\" }";
+    const EXPECTED: &'static str = "a trigger: \"failing\", \"unhealthy\", \"stop\", \"exit\", \"oom\", or a bound such as { heap = \"> 90%\", for = \"2m\" }";
     fn from_value(value: &Value) -> Result<Self, Option<String>> {
         let (Value::String(text) | Value::Text(text)) = value else {
             return Err(None);
@@ -222,6 +227,7 @@ impl FromNode for When {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Artifact {
     Os,
+    Crash,
     Vm,
     Threads,
     Histogram,
@@ -229,8 +235,9 @@ pub enum Artifact {
 }
 
 impl Artifact {
-    const NAMES: [(&'static str, Self); 5] = [
+    const NAMES: [(&'static str, Self); 6] = [
         ("os", Self::Os),
+        ("crash", Self::Crash),
         ("vm", Self::Vm),
         ("threads", Self::Threads),
         ("histogram", Self::Histogram),
@@ -262,7 +269,7 @@ impl Capture {
 }
 
 impl FromNode for Capture {
-    const EXPECTED: &'static str = "an artifact: \"threads\", \"histogram\", \"vm\", \"os\", \"heap\", or with options such as { threads = { times = 3, interval = \"2s\" } }";
+    const EXPECTED: &'static str = "an artifact: \"threads\", \"histogram\", \"vm\", \"os\", \"crash\", \"heap\", or with options such as { threads = { times = 3, interval = \"2s\" } }";
     fn from_value(value: &Value) -> Result<Self, Option<String>> {
         let (Value::String(text) | Value::Text(text)) = value else {
             return Err(None);
@@ -398,7 +405,12 @@ pub fn default_rules(has_health: bool) -> Vec<Rule> {
         deadline: value(Duration::from_mins(2), place()),
         hold: None,
     };
-    let mut rules = vec![rule("abnormal-exit", Trigger::Exit, None)];
+    let left_behind = || vec![Capture::plain(Artifact::Os), Capture::plain(Artifact::Crash)];
+    let mut rules =
+        vec![rule("abnormal-exit", Trigger::Exit, None), rule("out-of-memory", Trigger::OutOfMemory, None)];
+    for rule in &mut rules {
+        rule.capture.value = left_behind();
+    }
     if has_health {
         rules.push(rule("unhealthy", Trigger::Unhealthy, None));
         rules.push(rule("stop-while-unhealthy", Trigger::Stop, Some(When::Unhealthy)));

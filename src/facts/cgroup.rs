@@ -19,6 +19,18 @@ pub fn available_memory() -> Option<u64> {
     Some(memory_limit()?.saturating_sub(used))
 }
 
+/// How often the kernel killed something in here for want of memory
+/// (`memory.events`, v1: `memory.oom_control`).
+pub fn oom_kills() -> u64 {
+    let files = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
+    let texts = files.iter().filter_map(|path| std::fs::read_to_string(path).ok());
+    texts
+        .filter_map(|text| {
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+        })
+        .sum()
+}
+
 fn limit_from(path: &Path) -> Option<u64> {
     parse_limit(&std::fs::read_to_string(path).ok()?)
 }

@@ -7,6 +7,7 @@
 //! client that lingers blocks everybody (facts: `attachListener_posix.cpp`).
 
 mod attach;
+mod crash;
 mod heap;
 mod locate;
 mod options;
@@ -17,6 +18,7 @@ mod session;
 mod target;
 
 pub use attach::Failure;
+pub use crash::CrashFiles;
 pub use heap::{DumpOutcome, judge_dump, used_bytes};
 pub use locate::{find, find_all};
 pub use perf::Counters;

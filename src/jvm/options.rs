@@ -9,11 +9,16 @@ use crate::facts::processes;
 /// Looks where options can stand: the command line and the three variables
 /// that HotSpot reads. An `@argfile` is not opened.
 pub(super) fn disables_attach(target: &Target) -> bool {
-    let option = "-XX:+DisableAttachMechanism";
+    options(target).iter().any(|option| option == "-XX:+DisableAttachMechanism")
+}
+
+/// Every word that may be an option of that JVM, later ones winning.
+pub(super) fn options(target: &Target) -> Vec<String> {
     let variables = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"];
-    processes::command_line(target.pid).iter().any(|argument| argument == option)
-        || variables.iter().any(|name| {
-            processes::variable(target.pid, name)
-                .is_some_and(|value| value.split_whitespace().any(|word| word == option))
-        })
+    let of_variables = variables.iter().filter_map(|name| processes::variable(target.pid, name));
+    let mut words: Vec<String> = of_variables
+        .flat_map(|value| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    words.extend(processes::command_line(target.pid));
+    words
 }

@@ -29,6 +29,7 @@ mod hprof;
 mod hunts;
 mod init;
 mod jvm;
+mod jvm_crash;
 mod jvm_trouble;
 mod operator;
 mod scenario;
@@ -51,6 +52,7 @@ fn main() {
     trials.extend(compat::trials(setup));
     trials.extend(hooks::trials(setup));
     trials.extend(jvm::trials(setup));
+    trials.extend(jvm_crash::trials(setup));
     trials.extend(jvm_trouble::trials(setup));
     trials.extend(health::trials(setup));
     trials.extend(operator::trials(setup));

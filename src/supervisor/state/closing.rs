@@ -125,7 +125,9 @@ impl Machine<'_> {
         match (self.stop, self.outcome) {
             _ if !self.main_was_started => false,
             (Some(_), _) => self.armed,
-            (None, Some((code, _))) => code != 0 && self.has_rule(Trigger::Exit),
+            (None, Some((code, _))) => {
+                code != 0 && (self.has_rule(Trigger::Exit) || self.has_rule(Trigger::OutOfMemory))
+            }
             (None, None) => false,
         }
     }
@@ -141,7 +143,9 @@ impl Machine<'_> {
     }
 
     fn longest_rule(&self) -> Duration {
-        let rules = self.plan.evidence.iter().flat_map(|evidence| evidence.rules_on(Trigger::Exit));
+        let last = [Trigger::Exit, Trigger::OutOfMemory];
+        let rules = self.plan.evidence.iter().flat_map(|evidence| &evidence.rules);
+        let rules = rules.filter(|rule| last.contains(&rule.on));
         rules.map(|rule| rule.deadline).max().unwrap_or(Duration::ZERO)
     }
 

@@ -1,0 +1,128 @@
+//! What a JVM leaves behind when it dies: its own report, and the heap dump of an
+//! OutOfMemoryError.
+//!
+//! Where: `vmError.cpp` (`VMError::prepare_log_file`: `-XX:ErrorFile`, else the
+//! working directory, else `/tmp`) and `heapDumper.cpp` (`HeapDumper::dump_heap`:
+//! `-XX:HeapDumpPath`, a file or a folder, else the working directory).
+
+use super::Target;
+use super::options::options;
+use crate::facts::processes;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// A JVM that writes a heap dump writes all the time.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Where one JVM's would be: known while it lives, looked for when it is gone.
+#[derive(Clone, Debug)]
+pub struct CrashFiles {
+    pid: i32,
+    folder: PathBuf,
+    error_file: Option<String>,
+    heap_dump_path: Option<PathBuf>,
+    exits_on_oom: bool,
+    /// Older files are another life's, with the same pid.
+    since: SystemTime,
+}
+
+impl CrashFiles {
+    /// Those of `target`, which must still be there; `since` is not after its start.
+    pub fn of(target: &Target, since: SystemTime) -> Self {
+        let options = options(target);
+        let value = |name: &str| {
+            let prefix = format!("-XX:{name}=");
+            options.iter().rev().find_map(|option| option.strip_prefix(prefix.as_str())).map(str::to_owned)
+        };
+        Self {
+            pid: target.inner_pid(),
+            folder: std::fs::read_link(processes::path(target.pid, "cwd")).unwrap_or_else(|_| "/".into()),
+            error_file: value("ErrorFile"),
+            heap_dump_path: value("HeapDumpPath").map(PathBuf::from),
+            exits_on_oom: options.iter().any(|option| option == "-XX:+ExitOnOutOfMemoryError"),
+            since,
+        }
+    }
+
+    /// The report of a crash (`hs_err_pidN.log`).
+    pub fn report(&self) -> Option<PathBuf> {
+        let name = format!("hs_err_pid{}.log", self.pid);
+        let asked = self.error_file.as_ref().map(|pattern| {
+            // `%p` is the pid, `%%` a percent sign (`vmError.cpp`, `expand_and_open`).
+            let path = pattern.replace("%%", "\0").replace("%p", &self.pid.to_string()).replace('\0', "%");
+            self.folder.join(path)
+        });
+        asked
+            .into_iter()
+            .chain([self.folder.join(&name), Path::new("/tmp").join(&name)])
+            .find(|path| self.is_its(path))
+    }
+
+    /// The heap dump of an OutOfMemoryError.
+    pub fn heap_dump(&self) -> Option<PathBuf> {
+        let name = format!("java_pid{}.hprof", self.pid);
+        let path = match &self.heap_dump_path {
+            None => self.folder.join(name),
+            Some(path) => {
+                let path = self.folder.join(path);
+                if path.is_dir() { path.join(name) } else { path }
+            }
+        };
+        self.is_its(&path).then_some(path)
+    }
+
+    /// The same, once nobody has written to it for a moment: a JVM that lives may
+    /// still be at it.
+    pub fn finished_heap_dump(&self) -> Option<PathBuf> {
+        let quiet_since = SystemTime::now() - QUIET;
+        let is_quiet = |path: &PathBuf| {
+            std::fs::metadata(path)
+                .and_then(|metadata| metadata.modified())
+                .is_ok_and(|modified| modified <= quiet_since)
+        };
+        self.heap_dump().filter(is_quiet)
+    }
+
+    /// That exit code would mean an OutOfMemoryError (`-XX:+ExitOnOutOfMemoryError`).
+    pub fn means_out_of_memory(&self, exit_code: u8) -> bool {
+        self.exits_on_oom && exit_code == 3
+    }
+
+    /// A plain file of this life.
+    fn is_its(&self, path: &Path) -> bool {
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| {
+            metadata.is_file() && metadata.modified().is_ok_and(|modified| modified >= self.since)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_where_the_jvm_was_told_to_write() {
+        let folder = std::env::temp_dir().join(format!("bookend-crash-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("dumps")).expect("made");
+        let mut files = CrashFiles {
+            pid: 7,
+            folder: folder.clone(),
+            error_file: Some("report-%p-%%.log".to_owned()),
+            heap_dump_path: Some("dumps".into()),
+            exits_on_oom: true,
+            since: SystemTime::now() - Duration::from_secs(5),
+        };
+        assert_eq!((files.report(), files.heap_dump()), (None, None));
+        for name in ["report-7-%.log", "dumps/java_pid7.hprof", "hs_err_pid7.log"] {
+            std::fs::write(folder.join(name), "x").expect("written");
+        }
+        assert_eq!(files.report(), Some(folder.join("report-7-%.log")));
+        assert_eq!(files.heap_dump(), Some(folder.join("dumps/java_pid7.hprof")));
+        files.error_file = None;
+        assert_eq!(files.report(), Some(folder.join("hs_err_pid7.log")));
+        files.since = SystemTime::now() + Duration::from_mins(1);
+        assert_eq!(files.report(), None, "another life's");
+        assert!(files.means_out_of_memory(3) && !files.means_out_of_memory(1));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+}
