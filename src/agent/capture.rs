@@ -211,22 +211,10 @@ pub async fn capture_heap(
         Ok(line) => line,
         Err(reason) => return record(Status::Failed, None, Some(reason)),
     };
-    let is_lent = nix::unistd::geteuid().is_root() && session.target.user != 0;
-    if is_lent && let Err(error) = bundle.lend(session.target.user, session.target.group) {
-        let reason = format!("cannot give {} to the JVM's user: {error}", bundle.folder().display());
-        return record(Status::Failed, None, Some(reason));
-    }
-    let answer = async {
-        let reply = session.command(&line, deadline).await?;
-        let status = reply.status;
-        let text = reply.text(64 * 1024).await?;
-        Ok::<_, jvm::Failure>(judge_dump(status, &text))
+    let answer = match let_jvm_write(session, bundle, &line, deadline).await {
+        Ok(answer) => answer.map(|(status, text)| judge_dump(status, &text)),
+        Err(reason) => return record(Status::Failed, None, Some(reason)),
     };
-    let answer = answer.await;
-    if is_lent && let Err(error) = bundle.take_back() {
-        let reason = format!("cannot take {} back: {error}", bundle.folder().display());
-        return record(Status::Failed, None, Some(reason));
-    }
     let reason = match answer {
         Ok(DumpOutcome::Created) => match bundle.finish(name, name) {
             Ok(_) => return record(Status::Complete, Some(name.to_owned()), None),
@@ -243,16 +231,51 @@ pub async fn capture_heap(
     record(Status::Failed, None, Some(reason))
 }
 
+/// Sends a command on which the JVM writes into the bundle's folder, as its own user.
+///
+/// # Errors
+/// The outer one: the folder cannot be lent, or not be taken back.
+pub(super) async fn let_jvm_write(
+    session: &Session,
+    bundle: &Bundle,
+    line: &str,
+    deadline: Instant,
+) -> Result<Result<(i32, String), jvm::Failure>, String> {
+    let is_lent = nix::unistd::geteuid().is_root() && session.target.user != 0;
+    let folder = bundle.folder().display();
+    if is_lent {
+        bundle
+            .lend(session.target.user, session.target.group)
+            .map_err(|error| format!("cannot give {folder} to the JVM's user: {error}"))?;
+    }
+    let answer = async {
+        let reply = session.command(line, deadline).await?;
+        let status = reply.status;
+        Ok((status, reply.text(64 * 1024).await?))
+    };
+    let answer = answer.await;
+    if is_lent {
+        bundle.take_back().map_err(|error| format!("cannot take {folder} back: {error}"))?;
+    }
+    Ok(answer)
+}
+
 fn dump_command(path: &Path, live: bool) -> Result<String, String> {
+    let text = quotable(path)?;
+    // Without -all a full collection comes first.
+    let which = if live { "" } else { "-all " };
+    Ok(format!("GC.heap_dump {which}\"{text}\""))
+}
+
+/// A path that can be said in a diagnostic command.
+pub(super) fn quotable(path: &Path) -> Result<&str, String> {
     let text = path.to_str().ok_or("the spool's path is not UTF-8")?;
     // The command's parser splits at spaces outside quotes and knows no escapes
     // (`diagnosticFramework.cpp`, `DCmdArgIter`).
     if text.contains(['"', '\n', '\r']) {
         return Err(format!("the JVM cannot be told the path {text}: it holds a quote or a line break"));
     }
-    // Without -all a full collection comes first.
-    let which = if live { "" } else { "-all " };
-    Ok(format!("GC.heap_dump {which}\"{text}\""))
+    Ok(text)
 }
 
 /// Why a dump of this heap should not be begun.

@@ -1,6 +1,7 @@
 //! One event, from its trigger to its manifest.
 
 use super::capture::{capture_answers, capture_heap, capture_threads, write_text};
+use super::recording::capture_recording;
 use super::{crash, os};
 use crate::config::{Artifact, Capture, StoreUrl};
 use crate::evidence::{
@@ -159,7 +160,10 @@ fn union<'c>(captures: impl Iterator<Item = &'c Capture>) -> Vec<Capture> {
             None => wanted.push(*capture),
             Some(known) if known.times < capture.times => *known = *capture,
             // All objects are more than those that live.
-            Some(known) => known.live &= capture.live,
+            Some(known) => {
+                known.live &= capture.live;
+                known.last = known.last.zip(capture.last).map(|(one, other)| one.max(other));
+            }
         }
     }
     wanted.sort_by_key(|capture| capture.artifact);
@@ -212,6 +216,8 @@ async fn climb(
             let record = tokio::select! {
                 record = work => record,
                 () = occasion.is_over() => {
+                    // It may be lent to the JVM's user.
+                    drop(bundle.take_back());
                     bundle.discard(&file);
                     missing(name, Status::Failed, "cut off: the time was up".to_owned())
                 }
@@ -248,6 +254,10 @@ fn step<'s>(
         Artifact::Vm | Artifact::Os | Artifact::Crash => {
             let work = capture_answers(session, bundle, "vm", "vm.txt", VM_COMMANDS, half);
             ("vm.txt".to_owned(), Box::pin(work))
+        }
+        Artifact::Jfr => {
+            let work = capture_recording(session, bundle, capture.last, half);
+            ("recording.jfr".to_owned(), Box::pin(work))
         }
         Artifact::Heap => {
             let work = capture_heap(session, bundle, "heap.hprof", capture.live, until);

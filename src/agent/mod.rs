@@ -14,6 +14,7 @@ mod health;
 mod os;
 mod preflight;
 mod prober;
+mod recording;
 mod rules;
 mod sampler;
 mod service;

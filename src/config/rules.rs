@@ -231,16 +231,18 @@ pub enum Artifact {
     Vm,
     Threads,
     Histogram,
+    Jfr,
     Heap,
 }
 
 impl Artifact {
-    const NAMES: [(&'static str, Self); 6] = [
+    const NAMES: [(&'static str, Self); 7] = [
         ("os", Self::Os),
         ("crash", Self::Crash),
         ("vm", Self::Vm),
         ("threads", Self::Threads),
         ("histogram", Self::Histogram),
+        ("jfr", Self::Jfr),
         ("heap", Self::Heap),
     ];
 
@@ -259,17 +261,19 @@ pub struct Capture {
     pub interval: Duration,
     /// Heap dumps and histograms: only what is reachable, which costs a full collection.
     pub live: bool,
+    /// Flight recordings: only the last part; all of it without.
+    pub last: Option<Duration>,
 }
 
 impl Capture {
     /// As its name alone means it.
     pub fn plain(artifact: Artifact) -> Self {
-        Self { artifact, times: 1, interval: Duration::from_secs(2), live: false }
+        Self { artifact, times: 1, interval: Duration::from_secs(2), live: false, last: None }
     }
 }
 
 impl FromNode for Capture {
-    const EXPECTED: &'static str = "an artifact: \"threads\", \"histogram\", \"vm\", \"os\", \"crash\", \"heap\", or with options such as { threads = { times = 3, interval = \"2s\" } }";
+    const EXPECTED: &'static str = "an artifact: \"threads\", \"histogram\", \"vm\", \"os\", \"crash\", \"jfr\", \"heap\", or with options such as { threads = { times = 3, interval = \"2s\" } }";
     fn from_value(value: &Value) -> Result<Self, Option<String>> {
         let (Value::String(text) | Value::Text(text)) = value else {
             return Err(None);
@@ -297,6 +301,7 @@ impl FromNode for Capture {
                 (Artifact::Threads, "times") => capture.times = u32::from_node(&item)?,
                 (Artifact::Threads, "interval") => capture.interval = Duration::from_node(&item)?,
                 (Artifact::Heap | Artifact::Histogram, "live") => capture.live = bool::from_node(&item)?,
+                (Artifact::Jfr, "last") => capture.last = Some(Duration::from_node(&item)?),
                 _ => return Err(wrong(&place, format!("`{name}` has no option `{option}`"))),
             }
         }
@@ -314,6 +319,10 @@ impl FromNode for Capture {
                 self.times,
                 format_duration(self.interval)
             ),
+            Artifact::Jfr => match self.last {
+                Some(last) => format!("{{ {name} = {{ last = \"{}\" }} }}", format_duration(last)),
+                None => format!("\"{name}\""),
+            },
             Artifact::Heap | Artifact::Histogram if self.live => format!("{{ {name} = {{ live = true }} }}"),
             _ => format!("\"{name}\""),
         }

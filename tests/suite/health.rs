@@ -22,12 +22,14 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         };
         add("unhealthy_takes_evidence_while_there_is_time", unhealthy);
         add("bounds_set_off_rules", bounds);
+        add("a_flight_recording_is_dumped", recording);
     }
     let java = &[Need::Root, Need::Java(21)][..];
     trials.extend([
         setup.trial("health::default_rules_leave_a_healthy_stop_alone", java, default_rules),
         setup.trial("health::a_stop_shortens_a_running_event", java, stop_in_event),
         setup.trial("health::planted_secrets_are_in_no_artifact", java, secrets),
+        setup.trial("health::the_agent_is_killed_at_any_moment", java, agent_killed),
         setup.trial("health::exec_probe", &[Need::Root], exec),
         setup.trial("health::tcp_probe", &[Need::Root], tcp),
         setup.trial("health::odd_answers", &[Need::Root], odd_answers),
@@ -109,6 +111,53 @@ fn bounds(setup: &Setup, version: u32) -> Outcome {
     running.wait_for("capturing evidence trigger=threads");
     running.wait_for("evidence stored");
     running.stop().exits(143);
+    Ok(())
+}
+
+fn recording(setup: &Setup, version: u32) -> Outcome {
+    let rule = "[[rule]]\nname = \"ill\"\non = \"failing\"\ncapture = [{ jfr = { last = \"1m\" } }]\n";
+    for (option, status) in [("-XX:StartFlightRecording=maxage=5m", "complete"), ("-Xshare:auto", "skipped")]
+    {
+        let port = free_port();
+        let running = start(setup, version, port, rule, &["-Xmx128m", option]);
+        request(port, "/break");
+        running.wait_for("evidence stored");
+        let ended = running.stop();
+        let bundle = bundle::only(&store(&ended.folder));
+        assert_eq!(bundle.status("jfr"), status, "{}", bundle.reason("jfr"));
+        if status == "complete" {
+            let bytes =
+                std::fs::read(bundle.folder.join("recording.jfr")).map_err(|error| error.to_string())?;
+            assert!(bytes.starts_with(b"FLR\0"), "a recording begins so");
+        }
+    }
+    Ok(())
+}
+
+/// Neither the service nor its code pays for it, and the store has no half file.
+fn agent_killed(setup: &Setup) -> Outcome {
+    for round in 0..10_u64 {
+        let port = free_port();
+        let rule = "[[rule]]\nname = \"ill\"\non = \"failing\"\n\
+            capture = [\"os\", \"vm\", { threads = { times = 3, interval = \"100ms\" } }, \"histogram\", \"heap\"]\n";
+        let running = start(setup, 21, port, rule, &["-Xmx128m"]);
+        request(port, "/break");
+        running.wait_for("capturing evidence");
+        std::thread::park_timeout(Duration::from_millis(round * 90));
+        crate::scenario::send(running.descendant("bookend agent"), 9);
+        running.wait_for("the agent ended; the service is untouched");
+        assert!(request(port, "/").contains("200"), "the service answers");
+        // The next agent tells what the dead one left.
+        poll("it is there again", || {
+            (running.output().matches("attached to the JVM").count() >= 2).then_some(())
+        });
+        let ended = running.stop();
+        ended.exits(143);
+        let text = &ended.output;
+        let kept = text.contains("an earlier life was cut short") || text.contains("evidence stored");
+        let nothing_yet = !text.contains("captured took");
+        assert!(kept || nothing_yet, "round {round}: what was captured is lost without a word:\n{text}");
+    }
     Ok(())
 }
 
