@@ -40,6 +40,9 @@ pub(super) fn check(environment: Vec<(OsString, OsString)>, check: &Check) -> u8
         rows.extend(resolved(plan, &rows));
     }
     output::say(&table(&rows));
+    if let Some(plan) = plan.as_ref().filter(|plan| !plan.jvm_options.is_empty()) {
+        output::say(&format!("# [jvm] adds to JDK_JAVA_OPTIONS: {}\n", plan.jvm_options.join(" ")));
+    }
     exit::SUCCESS
 }
 

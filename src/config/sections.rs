@@ -4,6 +4,7 @@ use super::attributes::AttributeKeys;
 use super::condition::Condition;
 use super::diagnostics::Place;
 use super::health::Health;
+use super::jvm::Jvm;
 use super::reader::{Context, Reader};
 use super::rules::{Capture, Limit, Trigger, When};
 use super::values::{Format, Forwarding, Level, Reachable, Setting, StoreUrl};
@@ -27,6 +28,7 @@ pub struct Config {
     pub exit: Exit,
     pub preflight: Preflight,
     pub health: Health,
+    pub jvm: Jvm,
     pub hooks: Vec<Hook>,
     pub rules: Vec<Rule>,
     pub store: Store,
@@ -146,6 +148,7 @@ impl Config {
         let exit = root.section("exit", context);
         let preflight = root.section("preflight", context);
         let health = root.section("health", context);
+        let jvm = root.section("jvm", context);
         let hooks = root.list("hook", context);
         let rules = root.list("rule", context);
         let store = root.section("store", context);
@@ -160,6 +163,7 @@ impl Config {
             exit: Exit::read(exit, context),
             preflight: Preflight::read(preflight, context),
             health: Health::read(health, context),
+            jvm: Jvm::read(jvm, context),
             hooks: hooks.into_iter().filter_map(|hook| Hook::read(hook, context)).collect(),
             rules: rules.into_iter().filter_map(|rule| Rule::read(rule, context)).collect(),
             store: Store::read(store, context),

@@ -25,6 +25,8 @@ pub struct Facts {
     pub group: u32,
     pub is_pid_one: bool,
     pub memory_limit: Option<u64>,
+    /// Seconds since 1970, now: tells this start from others.
+    pub started: u64,
     pub environment: Vec<(OsString, OsString)>,
 }
 
@@ -39,6 +41,9 @@ impl Facts {
             group: nix::unistd::getegid().as_raw(),
             is_pid_one: nix::unistd::getpid().as_raw() == 1,
             memory_limit: cgroup::memory_limit(),
+            started: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
             environment,
         }
     }

@@ -5,6 +5,7 @@
 //! plan is immutable and everybody works from it.
 
 mod health;
+mod jvm;
 mod programs;
 mod stop;
 
@@ -31,6 +32,8 @@ pub struct Plan {
     pub platform: Platform,
     pub log: Log,
     pub main: Program,
+    /// What was added for the JVM.
+    pub jvm_options: Vec<String>,
     pub stop: StopPlan,
     pub preflight: Option<Preflight>,
     /// Before the main process, in order.
@@ -106,8 +109,10 @@ pub fn make(
     command: &[OsString],
     diagnostics: &mut Diagnostics,
 ) -> Option<Plan> {
-    let main = programs::main(config, facts, command, diagnostics);
+    let mut main = programs::main(config, facts, command, diagnostics);
     let (hooks, post_stop) = programs::hooks(config, facts, main.as_ref(), diagnostics);
+    let jvm_options =
+        main.as_mut().map(|main| jvm::add_options(config, facts, main, diagnostics)).unwrap_or_default();
     let stop = stop::plan(config, facts, &post_stop, diagnostics);
     let health = health::plan(config, main.as_ref(), diagnostics);
     let evidence = evidence(config, health.is_some(), diagnostics);
@@ -118,6 +123,7 @@ pub fn make(
         platform: facts.platform,
         log: log(config),
         main: main?,
+        jvm_options,
         stop,
         preflight,
         hooks,

@@ -41,6 +41,9 @@ pub(super) fn boot(plan: &Plan) {
         grace_source = plan.stop.grace_source,
         "starting"
     );
+    if !plan.jvm_options.is_empty() {
+        info!(options = plan.jvm_options.join(" "), "added to JDK_JAVA_OPTIONS");
+    }
     if !plan.is_pid_one {
         info!("not PID 1: running as a subreaper, so that orphans come to us all the same");
     }

@@ -17,6 +17,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
                 }));
         };
         add("a_crash_leaves_its_report", crash);
+        add("diagnostic_options_are_added", options);
         add("an_out_of_memory_error_leaves_its_heap", out_of_memory);
     }
     trials
@@ -47,6 +48,28 @@ fn crash(setup: &Setup, version: u32) -> Outcome {
     assert!(report.contains("A fatal error has been detected by the Java Runtime Environment"), "{report}");
     assert!(!report.contains("SESAME"), "a secret in the report");
     assert!(bundle.read("os.txt").contains("=== mounts"));
+    Ok(())
+}
+
+/// All of them, but what the user has said; and the JVM takes them.
+fn options(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let config = format!(
+        "[main]\nuser = \"1000:1000\"\nlimits = {{ core = 0 }}\n[jvm]\ndiagnostics = true\n[store]\nurl = \"file://{}\"\n",
+        store(scenario.folder()).display()
+    );
+    let own = ["-Xmx48m", "-XX:NativeMemoryTracking=detail"];
+    let running = scenario.config(&config).command(sick(setup, version, &own, &["--heap=8m"])).start();
+    running.wait_for("attached to the JVM");
+    let text = running.output();
+    assert!(text.contains("added to JDK_JAVA_OPTIONS options=\"-XX:+HeapDumpOnOutOfMemoryError"), "{text}");
+    assert!(!text.contains("NativeMemoryTracking=summary"), "{text}");
+    request(port(&running), "/leak?rate=400m");
+    let ended = running.wait();
+    ended.exits(3).says("capturing evidence trigger=oom").says("evidence stored");
+    let mut found = Vec::new();
+    bundle::walk(&store(&ended.folder), &mut found);
+    assert!(found.iter().any(|path| path.ends_with("heap-oom.hprof")), "{found:?}\n{}", ended.output);
     Ok(())
 }
 

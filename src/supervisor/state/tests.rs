@@ -29,6 +29,7 @@ fn plan_of(text: &str) -> Plan {
         group: 0,
         is_pid_one: true,
         memory_limit: None,
+        started: 0,
         environment: Vec::new(),
     };
     let plan = plan::make(&config, &facts, &["main".into()], &mut diagnostics);
