@@ -23,6 +23,8 @@ use tracing::{error, info, warn};
 
 /// A first attach, or a thread dump, gets at most this share of the time.
 const FIRST_STEP_SHARE: u32 = 2;
+/// A gap between two thread dumps takes at most this share of the time.
+const GAP_SHARE: u32 = 20;
 /// What moving files and writing the manifest may take.
 const MANIFEST_TIME: Duration = Duration::from_millis(300);
 
@@ -202,7 +204,9 @@ async fn climb(
                 break;
             }
             if let Some(begun) = last.replace(Instant::now()) {
-                let pause = tokio::time::sleep_until(begun + capture.interval);
+                // Gaps must not eat what a heap dump needs when time is short.
+                let gap = capture.interval.min(occasion.left() / GAP_SHARE);
+                let pause = tokio::time::sleep_until(begun + gap);
                 tokio::select! {
                     () = pause => { last = Some(Instant::now()); }
                     () = occasion.is_over() => {}
