@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -68,7 +69,7 @@ pub(super) fn prepare(plan: &Plan) {
 }
 
 /// Listens; `None`, with a word in the log, where no folder can be had.
-pub(super) fn listen() -> Option<UnixListener> {
+fn listen() -> Option<UnixListener> {
     let user = nix::unistd::geteuid().as_raw();
     let temporary = PathBuf::from(format!("{TEMPORARY}{user}"));
     drop(DirBuilder::new().mode(0o700).create(&temporary));
@@ -113,33 +114,55 @@ pub fn sockets() -> Vec<PathBuf> {
     found
 }
 
-/// The next request of somebody who may ask.
-pub(super) async fn accept(listener: &UnixListener) -> (UnixStream, Request) {
+/// The requests of those who may ask, as they come. A task of its own: whoever is
+/// half way through a request must not be dropped because something else happened.
+pub(super) fn requests() -> mpsc::Receiver<(UnixStream, Request)> {
+    let (sender, receiver) = mpsc::channel(1);
+    if let Some(listener) = listen() {
+        tokio::spawn(serve(listener, sender));
+    }
+    receiver
+}
+
+async fn serve(listener: UnixListener, requests: mpsc::Sender<(UnixStream, Request)>) {
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else {
+        let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, say: not at once again.
             tokio::time::sleep(PATIENCE).await;
             continue;
         };
-        let own = nix::unistd::geteuid().as_raw();
-        match stream.peer_cred() {
-            Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
-            Ok(peer) => {
-                warn!(user = peer.uid(), "refused somebody on the control socket");
-                continue;
+        // Somebody who connects and says nothing keeps nobody else waiting.
+        let requests = requests.clone();
+        tokio::spawn(async move {
+            if let Some(request) = read(stream).await {
+                // Nobody takes it: the agent ends.
+                drop(requests.send(request).await);
             }
-            Err(_) => continue,
+        });
+    }
+}
+
+/// One request; nothing of whoever may not ask, or does not know how.
+async fn read(mut stream: UnixStream) -> Option<(UnixStream, Request)> {
+    let own = nix::unistd::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
+        Ok(peer) => {
+            warn!(user = peer.uid(), "refused somebody on the control socket");
+            return None;
         }
-        let mut line = [0; REQUEST_LIMIT];
-        let read = timeout(PATIENCE, stream.read(&mut line)).await;
-        let Ok(Ok(size)) = read else { continue };
-        let text = String::from_utf8_lossy(line.get(..size).unwrap_or_default()).into_owned();
-        match Request::decode(&text) {
-            Some(request) => return (stream, request),
-            None => {
-                let text = "error: not understood; is this verb of another version?\n";
-                answer(stream, text.to_owned()).await;
-            }
+        Err(_) => return None,
+    }
+    let mut line = [0; REQUEST_LIMIT];
+    let read = timeout(PATIENCE, stream.read(&mut line)).await;
+    let Ok(Ok(size)) = read else { return None };
+    let text = String::from_utf8_lossy(line.get(..size).unwrap_or_default()).into_owned();
+    match Request::decode(&text) {
+        Some(request) => Some((stream, request)),
+        None => {
+            let text = "error: not understood; is this verb of another version?\n";
+            answer(stream, text.to_owned()).await;
+            None
         }
     }
 }

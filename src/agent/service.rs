@@ -25,8 +25,9 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 use tokio::io::Interest;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -65,17 +66,38 @@ struct Agent<'a> {
     capturing: Option<Pending<'a, Option<Captured>>>,
     /// Since when, and what set it off.
     captures: Option<(&'static str, Instant)>,
-    storing: Option<Pending<'a, Option<Stored>>>,
+    storing: JoinSet<Stored>,
+    /// The supervisor wants no more than what is under way.
+    is_finishing: bool,
     events: VecDeque<EventStatus>,
     health_since: Instant,
     last_failure: Option<String>,
     held_until: Option<Instant>,
-    is_stopping: bool,
+    stage: Stage,
     next_beat: Instant,
     /// When the running event must be done with the JVM.
     limit: watch::Sender<Instant>,
     is_armed: bool,
-    main_ended: bool,
+}
+
+/// How far the main process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Running,
+    Stopping,
+    Ended,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// One answer of the probe.
@@ -103,7 +125,7 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -
             None
         }
     });
-    let control = control::listen();
+    let mut requests = control::requests();
     say(&link, Deed::Ready);
     let rules = Rules::new(plan.evidence.as_ref().map_or(&[], |evidence| &evidence.rules));
     let mut agent = Agent {
@@ -126,21 +148,21 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -
         next_sample: None,
         capturing: None,
         captures: None,
-        storing: None,
+        storing: JoinSet::new(),
+        is_finishing: false,
         events: VecDeque::new(),
         health_since: Instant::now(),
         last_failure: None,
         held_until: None,
-        is_stopping: false,
+        stage: Stage::Starting,
         next_beat: Instant::now() + BEAT,
         limit: watch::Sender::new(Instant::now()),
         is_armed: false,
-        main_ended: false,
     };
     loop {
         tokio::select! {
             fact = receive(&link) => match fact {
-                None | Some(Fact::Finish { .. }) => return crate::exit::SUCCESS,
+                None => return crate::exit::SUCCESS,
                 Some(fact) => agent.learn(fact),
             },
             session = pending(&mut agent.warming) => agent.attached(session),
@@ -149,13 +171,17 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -
             () = due(agent.next_probe) => agent.probe(),
             () = due(agent.next_sample) => agent.sample(),
             captured = pending(&mut agent.capturing) => agent.captured(captured),
-            stored = pending(&mut agent.storing) => agent.stored(stored),
+            Some(stored) = agent.storing.join_next() => agent.stored(stored.ok()),
             () = due(Some(agent.next_beat)) => agent.beat(),
-            (stream, request) = asked(control.as_ref()) => {
+            Some((stream, request)) = requests.recv() => {
                 let text = agent.answer(request);
                 // Its reader may be slow: not in this loop.
                 tokio::spawn(control::answer(stream, text));
             }
+        }
+        // Half a manifest helps nobody: the supervisor ends us where it has no more time.
+        if agent.is_finishing && agent.is_done() {
+            return crate::exit::SUCCESS;
         }
     }
 }
@@ -168,17 +194,18 @@ impl Agent<'_> {
                 self.stop(signal, begun.until(evidence_until), instant(evidence_until), instant(deadline));
             }
             Fact::MainEnded { status, asked } => {
-                self.main_ended = true;
+                self.stage = Stage::Ended;
                 self.rest();
                 self.main_has_ended(status, asked);
                 self.everything_is_stored();
             }
-            Fact::Finish { .. } => {}
+            Fact::Finish { .. } => self.is_finishing = true,
         }
     }
 
     fn main_started(&mut self, pid: Pid) {
         self.main = Some(pid);
+        self.stage = Stage::Running;
         // File systems count time more coarsely than we do.
         self.main_started = SystemTime::now() - Duration::from_secs(2);
         if self.plan.evidence.is_some() {
@@ -244,8 +271,6 @@ impl Agent<'_> {
         let Some(health) = &mut self.health else { return };
         if let Err(reason) = &probed.answer {
             debug!("probe failed: {reason}");
-        }
-        if let Err(reason) = &probed.answer {
             self.last_failure = Some(reason.clone());
         }
         let Some(state) = health.observe(probed.answer.is_ok(), clock::now()) else { return };
@@ -277,7 +302,7 @@ impl Agent<'_> {
 
     /// Tells the supervisor, when it changes, whether a stop has evidence to wait for.
     fn arm(&mut self) {
-        let armed = self.capturing.is_some() || self.rules.would_act_at_stop(self.situation());
+        let armed = !self.is_done() || self.rules.would_act_at_stop(self.situation());
         if armed != self.is_armed {
             self.is_armed = armed;
             say(self.link, if armed { Deed::Armed } else { Deed::Disarmed });
@@ -319,7 +344,7 @@ impl Agent<'_> {
     }
 
     fn stop(&mut self, signal: Signal, budget: Duration, until: Instant, deadline: Instant) {
-        self.is_stopping = true;
+        self.stage = Stage::Stopping;
         // Attaching goes on as part of the event, within its time.
         self.rest();
         if self.capturing.is_some() {
@@ -333,7 +358,9 @@ impl Agent<'_> {
         }
         let verdict = self.rules.happened(Trigger::Stop, self.situation(), clock::now());
         if verdict.act.is_empty() {
-            return say(self.link, Deed::NotCaptured);
+            // Armed for what is being stored, or healed in this very moment.
+            self.is_armed = false;
+            return say(self.link, Deed::Disarmed);
         }
         let stop = evidence::Stop {
             signal: signal.to_string(),
@@ -412,15 +439,13 @@ impl Agent<'_> {
         say(self.link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
         if let (Some(captured), Some(evidence)) = (captured, &self.plan.evidence) {
             let store = event::store(evidence);
-            let work = tokio::task::spawn_blocking(move || event::store_all(&store, captured));
-            self.storing = Some(Box::pin(async move { work.await.ok() }));
+            self.storing.spawn_blocking(move || event::store_all(&store, captured));
         }
         self.arm();
         self.everything_is_stored();
     }
 
     fn stored(&mut self, stored: Option<Stored>) {
-        self.storing = None;
         if let Some(stored) = stored {
             self.events.push_back(EventStatus {
                 trigger: stored.trigger.to_owned(),
@@ -431,14 +456,19 @@ impl Agent<'_> {
                 self.events.pop_front();
             }
         }
+        self.arm();
         self.everything_is_stored();
     }
 
     /// Once the main process is gone, the supervisor waits for this.
     fn everything_is_stored(&self) {
-        if self.main_ended && self.capturing.is_none() && self.storing.is_none() {
+        if self.stage == Stage::Ended && self.is_done() {
             say(self.link, Deed::Stored);
         }
+    }
+
+    fn is_done(&self) -> bool {
+        self.capturing.is_none() && self.storing.is_empty()
     }
 
     // ---- the operator ---------------------------------------------------------------
@@ -469,12 +499,6 @@ impl Agent<'_> {
     }
 
     fn status(&self) -> Status {
-        let phase = match (self.main, self.main_ended, self.is_stopping) {
-            (_, true, _) => "ended",
-            (_, _, true) => "stopping",
-            (None, ..) => "starting",
-            _ => "running",
-        };
         let health = self.health.as_ref().map(|health| HealthStatus {
             state: health.state.name().to_owned(),
             for_seconds: self.health_since.elapsed().as_secs(),
@@ -498,7 +522,7 @@ impl Agent<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service: self.plan.service.clone(),
             platform: self.plan.platform.name().to_owned(),
-            phase: phase.to_owned(),
+            phase: self.stage.name().to_owned(),
             health,
             jvm,
             rules: rules
@@ -514,14 +538,6 @@ impl Agent<'_> {
                 .filter(|until| *until > now)
                 .map(|until| until.duration_since(now).as_secs()),
         }
-    }
-}
-
-/// The next request; none ever where there is no socket.
-async fn asked(control: Option<&UnixListener>) -> (UnixStream, Request) {
-    match control {
-        Some(control) => control::accept(control).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -125,8 +125,10 @@ impl Machine<'_> {
         match (self.stop, self.outcome) {
             _ if !self.main_was_started => false,
             (Some(_), _) => self.armed,
+            // Armed: an event is under way, whatever the code.
             (None, Some((code, _))) => {
-                code != 0 && (self.has_rule(Trigger::Exit) || self.has_rule(Trigger::OutOfMemory))
+                let has_rule = self.has_rule(Trigger::Exit) || self.has_rule(Trigger::OutOfMemory);
+                self.armed || (code != 0 && has_rule)
             }
             (None, None) => false,
         }
@@ -143,9 +145,7 @@ impl Machine<'_> {
     }
 
     fn longest_rule(&self) -> Duration {
-        let last = [Trigger::Exit, Trigger::OutOfMemory];
         let rules = self.plan.evidence.iter().flat_map(|evidence| &evidence.rules);
-        let rules = rules.filter(|rule| last.contains(&rule.on));
         rules.map(|rule| rule.deadline).max().unwrap_or(Duration::ZERO)
     }
 

@@ -345,7 +345,9 @@ impl<'a> Machine<'a> {
         }
         match (deed, &mut self.phase) {
             // Kept as long as the stop's deadlines allow.
-            (Deed::Captured | Deed::NotCaptured, Phase::Evidence { .. }) if self.hold.is_some() => {}
+            (Deed::Captured | Deed::NotCaptured | Deed::Disarmed, Phase::Evidence { .. })
+                if self.hold.is_some() => {}
+            (Deed::Disarmed, Phase::Evidence { .. }) => self.forward_stop_quietly(actions),
             (Deed::Captured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Captured, actions),
             (Deed::NotCaptured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Nothing, actions),
             (Deed::Stored, Phase::Closing(_)) => self.stored(now, actions),

@@ -118,7 +118,7 @@ impl Machine<'_> {
         self.forward_stop_quietly(actions);
     }
 
-    fn forward_stop_quietly(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn forward_stop_quietly(&mut self, actions: &mut Vec<Action>) {
         let kill_at = self.kill_at();
         let own = self.plan.main.stop_signal;
         let Some(stop) = self.stop.as_mut().filter(|stop| stop.forwarded.is_none()) else {
