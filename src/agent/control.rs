@@ -81,11 +81,17 @@ fn listen() -> Option<UnixListener> {
         return None;
     };
     // Of our supervisor: in a container it is 1, elsewhere there may be several.
-    let path = folder.join(format!("control-{}.sock", nix::unistd::getppid()));
+    // Containers that share a /tmp have namespaces of their own.
+    let path = folder.join(format!("control-{}-{}.sock", namespace(), nix::unistd::getppid()));
     drop(fs::remove_file(&path));
     let bound = UnixListener::bind(&path)
         .and_then(|listener| fs::set_permissions(&path, Permissions::from_mode(0o600)).map(|()| listener));
     bound.inspect_err(|error| warn!("no control socket at {}: {error}", path.display())).ok()
+}
+
+/// The number of our PID namespace (`namespaces(7)`); 0 where it cannot be seen.
+fn namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
 }
 
 /// Ours alone, and no link.

@@ -1,10 +1,11 @@
 //! The `crash` artifact: what a JVM that died has written itself.
 
 use super::event::missing;
-use crate::evidence::{ArtifactRecord, Bundle, Digest, Hasher, Status, mask};
+use crate::evidence::{ArtifactRecord, Bundle, Digest, Hasher, PRIVATE_FILE, Status, mask};
 use crate::jvm::CrashFiles;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ const REPORT_LIMIT: u64 = 64 << 20;
 
 /// The JVM's report, without secrets, and the heap dump of an OutOfMemoryError,
 /// moved; one record for each, or one that says that there is none.
-pub(super) fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<ArtifactRecord> {
+pub(super) async fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<ArtifactRecord> {
     let Some(files) = files else {
         return vec![missing(
             "crash",
@@ -23,10 +24,10 @@ pub(super) fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<Artifa
     };
     let mut records = Vec::new();
     if let Some(path) = files.report() {
-        records.push(record(&path, "hs_err.log", copy_report(&path, bundle)));
+        records.push(record(&path, "hs_err.log", copy_report(files, &path, bundle)));
     }
     if let Some(path) = files.heap_dump() {
-        records.push(record(&path, "heap-oom.hprof", take_heap_dump(&path, bundle)));
+        records.push(record(&path, "heap-oom.hprof", take_heap_dump(files, &path, bundle).await));
     }
     if records.is_empty() {
         records.push(missing("crash", Status::Skipped, "the JVM left no report and no heap dump".to_owned()));
@@ -51,11 +52,11 @@ fn record(path: &Path, name: &str, outcome: (Instant, io::Result<Option<Digest>>
     }
 }
 
-fn copy_report(path: &Path, bundle: &Bundle) -> (Instant, io::Result<Option<Digest>>) {
+fn copy_report(files: &CrashFiles, path: &Path, bundle: &Bundle) -> (Instant, io::Result<Option<Digest>>) {
     let begun = Instant::now();
     let copied = (|| {
         let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(path)?, REPORT_LIMIT), &mut bytes)?;
+        io::Read::read_to_end(&mut io::Read::take(files.open(path)?, REPORT_LIMIT), &mut bytes)?;
         let text = mask(&String::from_utf8_lossy(&bytes));
         let (_, mut file) = bundle.open("hs_err.log")?;
         file.write_all(text.as_bytes())?;
@@ -67,15 +68,28 @@ fn copy_report(path: &Path, bundle: &Bundle) -> (Instant, io::Result<Option<Dige
     (begun, copied)
 }
 
-/// By its name alone where both are on one file system: a copy may not fit. Its
-/// digest is made when it is stored.
-fn take_heap_dump(path: &Path, bundle: &Bundle) -> (Instant, io::Result<Option<Digest>>) {
+/// By its name alone where both are on one file system; else copied, by another
+/// thread. Its digest is made when it is stored.
+async fn take_heap_dump(
+    files: &CrashFiles,
+    path: &Path,
+    bundle: &Bundle,
+) -> (Instant, io::Result<Option<Digest>>) {
     let begun = Instant::now();
     let to = bundle.unfinished("heap-oom.hprof");
-    let taken = std::fs::rename(path, &to)
-        .or_else(|_| std::fs::copy(path, &to).and_then(|_| std::fs::remove_file(path)))
-        .and_then(|()| std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)))
-        .and_then(|()| bundle.finish("heap-oom.hprof", "heap-oom.hprof").map(|_| None));
+    let (files, from) = (files.clone(), path.to_owned());
+    let moved = tokio::task::spawn_blocking(move || {
+        if std::fs::rename(&from, &to).is_ok() {
+            return Ok(());
+        }
+        let mut source = files.open(&from)?;
+        let mut target = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&to)?;
+        io::copy(&mut source, &mut target)?;
+        std::fs::remove_file(&from)
+    });
+    let moved = moved.await.unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
+    // It follows no link and makes the file private, whoever it was moved from.
+    let taken = moved.and_then(|()| bundle.finish("heap-oom.hprof", "heap-oom.hprof").map(|_| None));
     if taken.is_err() {
         bundle.discard("heap-oom.hprof");
     }

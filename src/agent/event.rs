@@ -36,8 +36,8 @@ pub(super) struct Occasion {
     pub(super) rules: Vec<usize>,
     /// The JVM is needed no longer than until then: a stop may come and shorten it.
     pub(super) capture_until: watch::Receiver<Instant>,
-    /// Everything is stored by then.
-    pub(super) store_until: Instant,
+    /// Everything is stored by then: a stop shortens this too.
+    pub(super) store_until: watch::Receiver<Instant>,
     pub(super) stop: Option<evidence::Stop>,
     pub(super) main_ended: Option<String>,
     /// Where the JVM writes when it dies.
@@ -73,7 +73,7 @@ impl Occasion {
 /// An event whose evidence is captured and not yet stored.
 #[derive(Debug)]
 pub(super) struct Captured {
-    store_until: Instant,
+    store_until: watch::Receiver<Instant>,
     bundle: Bundle,
     manifest: Manifest,
 }
@@ -120,7 +120,7 @@ pub(super) async fn capture(
         if capture.artifact == Artifact::Os {
             push(&mut manifest, describe_system(main, session.as_ref(), &bundle, &occasion));
         } else {
-            for record in crash::collect(occasion.crash_files.as_ref(), &bundle) {
+            for record in crash::collect(occasion.crash_files.as_ref(), &bundle).await {
                 push(&mut manifest, record);
             }
         }
@@ -151,7 +151,7 @@ pub(super) async fn capture(
 #[expect(clippy::unnecessary_wraps, reason = "the end of a function that may have nothing")]
 fn finish(mut manifest: Manifest, bundle: Bundle, occasion: &Occasion) -> Option<Captured> {
     manifest.event.captured = rfc3339(SystemTime::now());
-    Some(Captured { store_until: occasion.store_until, bundle, manifest })
+    Some(Captured { store_until: occasion.store_until.clone(), bundle, manifest })
 }
 
 /// Each artifact once, as the most demanding rule wants it, in the ladder's order.
@@ -337,7 +337,7 @@ pub(super) struct Stored {
 pub(super) fn store_all(store: &Directory, captured: Captured) -> Stored {
     let Captured { store_until, bundle, mut manifest } = captured;
     // The manifest matters more than a digest: it is written in any case.
-    let is_late = || Instant::now() + MANIFEST_TIME > store_until;
+    let is_late = || Instant::now() + MANIFEST_TIME > *store_until.borrow();
     let date = manifest.event.began.get(..10).unwrap_or("undated").to_owned();
     let service = &manifest.service;
     let folder = [&service.name, &date, &service.task, &manifest.event.id].map(String::as_str).join("/");

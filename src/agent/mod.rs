@@ -46,7 +46,12 @@ pub fn prepare(plan: &Plan) {
 /// Runs until the supervisor says so, or is gone. The role's exit code.
 pub fn run(plan: &Plan, link: OwnedFd, for_children: Inherited) -> u8 {
     match runtime() {
-        Ok(runtime) => runtime.block_on(service::serve(plan, link, for_children)),
+        Ok(runtime) => {
+            let code = runtime.block_on(service::serve(plan, link, for_children));
+            // A probe that hangs must not hold up the end.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             error!("the agent cannot start: {error}");
             crate::exit::KERNEL

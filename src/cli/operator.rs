@@ -5,8 +5,10 @@ use super::output;
 use crate::agent::{Request, Status, sockets};
 use crate::exit;
 use crate::units::{ByteSize, format_duration};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +25,9 @@ pub(super) fn ask(request: Request) -> Result<String, String> {
     for path in sockets() {
         let answer = (|| {
             let mut stream = UnixStream::connect(&path)?;
+            if !is_honest(&stream, &path) {
+                return Err(std::io::Error::other("somebody else listens there"));
+            }
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             stream.write_all(request.encode().as_bytes())?;
@@ -47,6 +52,13 @@ pub(super) fn ask(request: Request) -> Result<String, String> {
          main process was started"
             .to_owned()
     }))
+}
+
+/// Whoever listens is whom the folder belongs to.
+fn is_honest(stream: &UnixStream, path: &Path) -> bool {
+    let peer = getsockopt(stream, PeerCredentials);
+    let owner = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
+    matches!((peer, owner), (Ok(peer), Some(owner)) if peer.uid() == owner.uid())
 }
 
 fn refused(path: &Path) -> String {

@@ -98,12 +98,13 @@ fn split(body: &str) -> Vec<&str> {
 }
 
 fn mask_word(word: &str) -> String {
-    // `-Dname=value`, `--name=value`, `name=value`, `name:value`
-    if let Some(at) = word.find('=').or_else(|| word.find(':').filter(|at| !word[*at..].starts_with("://")))
-        && is_secret(word.get(..at).unwrap_or_default())
-        && at + 1 < word.len()
-    {
-        return format!("{}{MASKED}", word.get(..=at).unwrap_or_default());
+    // `-Dname=value`, `--name=value`, `name:value`, also inside another value.
+    let borders = word.char_indices().filter(|(_, c)| matches!(c, '=' | ':')).map(|(at, _)| at);
+    for at in borders.filter(|at| !word.get(*at..).unwrap_or_default().starts_with("://")) {
+        let name = word.get(..at).unwrap_or_default().rsplit(['=', ':']).next().unwrap_or_default();
+        if is_secret(name) && at + 1 < word.len() {
+            return format!("{}{MASKED}", word.get(..=at).unwrap_or_default());
+        }
     }
     let word = mask_url(word);
     match SHAPES.iter().filter_map(|shape| word.find(shape)).min() {
@@ -138,10 +139,17 @@ fn mask_url(word: &str) -> String {
 /// `--password value`: the value is a word of its own.
 fn hide_after_flags(mut words: Vec<String>) -> Vec<String> {
     let mut hide = false;
+    // The last word is a name whose value would be a secret: `"password" : "..."`.
+    let mut is_name = false;
     for word in &mut words {
         // What stands between words: spaces, quotation marks, commas.
         if !word.contains(|c: char| c.is_alphanumeric()) {
+            hide |= is_name && word.contains([':', '=']);
             continue;
+        }
+        if is_name && word.starts_with([':', '=']) {
+            word.truncate(1);
+            word.push_str(MASKED);
         }
         if hide && !word.starts_with('-') {
             MASKED.clone_into(word);
@@ -151,6 +159,7 @@ fn hide_after_flags(mut words: Vec<String>) -> Vec<String> {
         // `name="value"`: the quotation mark has parted them.
         let is_open = word.ends_with([':', '=']) && is_secret(word.trim_end_matches([':', '=']));
         hide = is_bearer || is_flag || is_open;
+        is_name = !word.contains([':', '=', '.', '/']) && is_secret(word);
     }
     words
 }
@@ -169,8 +178,8 @@ fn is_secret(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Forty ways in which a secret stands in a JVM's texts; `SESAME` is in each value.
-    const PLANTED: [&str; 40] = [
+    /// Ways in which a secret stands in a JVM's texts; `SESAME` is in each value.
+    const PLANTED: [&str; 44] = [
         "DB_PASSWORD=SESAME",
         "DB_PASSWORD=open SESAME with spaces",
         "db.password=SESAME",
@@ -211,10 +220,14 @@ mod tests {
         "signature=SESAME",
         "session.cookie=SESAME",
         "credentials=SESAME",
+        "JAVA_TOOL_OPTIONS=-Ddb.password=SESAME",
+        "-javaagent:/a.jar=token=SESAME",
+        "{\"user\":\"app\",\"password\":\"SESAME\"}",
+        "{ \"pin\" : SESAME }",
     ];
 
     #[test]
-    fn forty_planted_none_found() {
+    fn all_planted_none_found() {
         for line in PLANTED {
             for text in [line.to_owned(), format!("before\n{line}\nafter\n")] {
                 let masked = mask(&text);

@@ -8,6 +8,9 @@
 use super::Target;
 use super::options::options;
 use crate::facts::processes;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +21,7 @@ const QUIET: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct CrashFiles {
     pid: i32,
+    user: u32,
     folder: PathBuf,
     error_file: Option<String>,
     heap_dump_path: Option<PathBuf>,
@@ -36,6 +40,7 @@ impl CrashFiles {
         };
         Self {
             pid: target.inner_pid(),
+            user: target.user,
             folder: std::fs::read_link(processes::path(target.pid, "cwd")).unwrap_or_else(|_| "/".into()),
             error_file: value("ErrorFile"),
             heap_dump_path: value("HeapDumpPath").map(PathBuf::from),
@@ -80,7 +85,7 @@ impl CrashFiles {
                 .and_then(|metadata| metadata.modified())
                 .is_ok_and(|modified| modified <= quiet_since)
         };
-        self.heap_dump().filter(is_quiet)
+        self.heap_dump().filter(is_quiet).filter(|path| !has_segments(path))
     }
 
     /// That exit code would mean an OutOfMemoryError (`-XX:+ExitOnOutOfMemoryError`).
@@ -88,12 +93,48 @@ impl CrashFiles {
         self.exits_on_oom && exit_code == 3
     }
 
+    /// Opens one of them: `/tmp` is everybody's, so no link is followed, nothing waited
+    /// for, and whose it is is looked at again.
+    ///
+    /// # Errors
+    /// As opening it does, or that it is not the JVM's own plain file.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_file() && metadata.uid() == self.user {
+            Ok(file)
+        } else {
+            Err(io::Error::other("it is not a plain file of the JVM's own"))
+        }
+    }
+
+    /// The report tells of an OutOfMemoryError.
+    pub fn report_tells_of_memory(&self) -> bool {
+        let mut head = Vec::new();
+        let read =
+            self.report().and_then(|path| self.open(&path).ok()?.take(4096).read_to_end(&mut head).ok());
+        read.is_some() && head.windows(11).any(|window| window == b"OutOfMemory")
+    }
+
     /// A plain file of this life.
     fn is_its(&self, path: &Path) -> bool {
         std::fs::symlink_metadata(path).is_ok_and(|metadata| {
-            metadata.is_file() && metadata.modified().is_ok_and(|modified| modified >= self.since)
+            metadata.is_file()
+                && metadata.uid() == self.user
+                && metadata.nlink() == 1
+                && metadata.modified().is_ok_and(|modified| modified >= self.since)
         })
     }
+}
+
+/// Since 22 the heap goes to segments beside the dump first (JDK-8306441).
+fn has_segments(path: &Path) -> bool {
+    let Some(name) = path.file_name().map(|name| format!("{}.p", name.to_string_lossy())) else {
+        return false;
+    };
+    let entries = path.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten();
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&name))
 }
 
 #[cfg(test)]
@@ -106,6 +147,7 @@ mod tests {
         std::fs::create_dir_all(folder.join("dumps")).expect("made");
         let mut files = CrashFiles {
             pid: 7,
+            user: nix::unistd::geteuid().as_raw(),
             folder: folder.clone(),
             error_file: Some("report-%p-%%.log".to_owned()),
             heap_dump_path: Some("dumps".into()),

@@ -80,7 +80,8 @@ impl Counters {
 
     /// Bytes of Java heap in use and at most, as of the last collection.
     pub fn heap(&self) -> Option<(u64, u64)> {
-        let used: u64 = spaces().filter_map(|space| self.get(&format!("{space}.used"))).sum();
+        let used: u64 =
+            spaces().filter_map(|space| self.get(&format!("{space}.used"))).fold(0, u64::saturating_add);
         Some((used, self.maximum()?))
     }
 
@@ -98,7 +99,9 @@ impl Counters {
 
     /// Collections since the JVM's start.
     pub fn collections(&self) -> u64 {
-        (0..8).filter_map(|index| self.get(&format!("sun.gc.collector.{index}.invocations"))).sum()
+        (0..8)
+            .filter_map(|index| self.get(&format!("sun.gc.collector.{index}.invocations")))
+            .fold(0, u64::saturating_add)
     }
 
     /// The generations share the heap in G1 and ZGC: each may grow to all of it.

@@ -31,7 +31,9 @@ pub(super) fn add_options(
     for option in &config.jvm.diagnostics.value.0 {
         let (mark, words) = words(*option, &folder.value, facts.started);
         if !has(mark) {
-            options.extend(words);
+            // Each word by its own name too: a path that the user has named stays.
+            let name = |word: &String| word.split(['=', ':']).take(2).collect::<Vec<_>>().join(":");
+            options.extend(words.into_iter().filter(|word| !word.contains("Path=") || !has(&name(word))));
         }
     }
     if let (Some(percent), Some(limit)) = (&config.jvm.memory, facts.memory_limit)

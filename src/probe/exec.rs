@@ -1,14 +1,14 @@
 //! Does a program say that all is well?
 
 use crate::sys::descriptors;
-use crate::sys::process;
+use crate::sys::process::{self, Pid};
 use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Image};
 use crate::units::{Signal, format_duration};
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
 
 /// So much of what it says is kept: its last line tells why. Bytes.
 const WORDS_LIMIT: usize = 4096;
@@ -27,36 +27,67 @@ pub async fn run(mut image: Image, inherited: Inherited, limit: Duration) -> Res
         format!("cannot run `{command}`: {}", failure.error.desc())
     })?;
     drop(writer);
+    let mut guard = KillOnDrop { pid, is_over: false };
+    let mut output =
+        Receiver::from_owned_fd(reader).map_err(|error| format!("cannot read what it says: {error}"))?;
     let mut ended = tokio::task::spawn_blocking(move || process::wait_for(pid));
-    let status = match tokio::time::timeout(limit, &mut ended).await {
-        Ok(status) => status.ok().flatten(),
-        Err(_) => {
-            let _gone = process::signal_group(pid, Signal::KILL);
-            drop(ended.await);
-            return Err(format!("`{command}` did not end within {}", format_duration(limit)));
+    let mut words = Vec::new();
+    let status = tokio::time::timeout(limit, async {
+        let mut is_open = true;
+        let mut piece = [0; WORDS_LIMIT];
+        loop {
+            tokio::select! {
+                status = &mut ended => return status.ok().flatten(),
+                // Read all the time: a full pipe would stop it.
+                read = output.read(&mut piece), if is_open => match read {
+                    Ok(0) | Err(_) => is_open = false,
+                    Ok(size) => keep_tail(&mut words, piece.get(..size).unwrap_or_default()),
+                },
+            }
         }
+    });
+    let Ok(status) = status.await else {
+        // The guard kills it.
+        return Err(format!("`{command}` did not end within {}", format_duration(limit)));
     };
+    guard.is_over = true;
+    // What is left in the pipe; whoever still holds it is not waited for.
+    let mut piece = [0; WORDS_LIMIT];
+    while let Ok(size @ 1..) = output.try_read(&mut piece) {
+        keep_tail(&mut words, piece.get(..size).unwrap_or_default());
+    }
     match status {
         Some(status) if status.is_success() => Ok(()),
         Some(status) => {
-            let line = last_line(reader);
+            let line = last_line(&words);
             Err(if line.is_empty() { format!("{status}") } else { format!("{status}: {line}") })
         }
         None => Err(format!("nobody knows how `{command}` ended")),
     }
 }
 
-/// What it left in the pipe; it has ended, and whoever still holds the pipe is not waited for.
-fn last_line(reader: OwnedFd) -> String {
-    let mut words = vec![0; WORDS_LIMIT];
-    let count = File::from(reader).read(&mut words).unwrap_or(0);
-    let text = String::from_utf8_lossy(words.get(..count).unwrap_or_default()).into_owned();
-    text.lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or_default()
-        .chars()
-        .take(200)
-        .collect()
+/// Nobody waits for it any more: it and its group are killed.
+struct KillOnDrop {
+    pid: Pid,
+    is_over: bool,
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let _gone = process::signal_group(self.pid, Signal::KILL);
+        }
+    }
+}
+
+fn keep_tail(words: &mut Vec<u8>, piece: &[u8]) {
+    words.extend_from_slice(piece);
+    let excess = words.len().saturating_sub(WORDS_LIMIT);
+    words.drain(..excess);
+}
+
+fn last_line(words: &[u8]) -> String {
+    let text = String::from_utf8_lossy(words);
+    let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    lines.next().unwrap_or_default().chars().take(200).collect()
 }

@@ -347,6 +347,9 @@ impl<'a> Effects<'a> {
         let own = nix::unistd::Pid::from_raw(0);
         let _lost_race = nix::unistd::setpgid(own, own);
         descriptors::close_from(3, &[link.as_raw_fd()]);
+        if let Some(directory) = &self.directory {
+            let _stay = nix::unistd::chdir(directory.as_c_str());
+        }
         if child == Child::Agent {
             // Before the JVM, and that before us: it is started again.
             if let Err(error) = attributes::be_taken_first() {

@@ -345,8 +345,11 @@ impl<'a> Machine<'a> {
         }
         match (deed, &mut self.phase) {
             // Kept as long as the stop's deadlines allow.
-            (Deed::Captured | Deed::NotCaptured | Deed::Disarmed, Phase::Evidence { .. })
-                if self.hold.is_some() => {}
+            (Deed::Captured | Deed::NotCaptured | Deed::Disarmed, Phase::Evidence { until })
+                if self.hold.is_some_and(|hold| hold > now) =>
+            {
+                *until = self.hold.map_or(*until, |hold| hold.min(*until));
+            }
             (Deed::Disarmed, Phase::Evidence { .. }) => self.forward_stop_quietly(actions),
             (Deed::Captured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Captured, actions),
             (Deed::NotCaptured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Nothing, actions),

@@ -94,7 +94,8 @@ impl Machine<'_> {
     pub(super) fn stop_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let Some(stop) = self.stop else { return };
         let until = self.plan.stop.evidence_until(stop.begun);
-        if !self.armed {
+        let is_held = self.hold.is_some_and(|hold| hold > now);
+        if !self.armed && !is_held {
             return self.forward_stop_quietly(actions);
         }
         if !matches!(self.agent, Agent::Running { .. }) {

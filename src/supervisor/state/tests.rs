@@ -277,6 +277,43 @@ fn keys_on_the_terminal_hurry_and_then_kill() {
     assert!(!world.alive.contains(&Child::Main));
 }
 
+/// An event that runs when the main process ends well is not thrown away.
+#[test]
+fn an_armed_agent_is_waited_for_whatever_the_code() {
+    let plan = plan_of(&EVERYTHING.replace("rule.0.on=stop", "rule.0.on=exit"));
+    for armed in [true, false] {
+        let mut world = World::new(&plan);
+        world.run_hooks();
+        if armed {
+            world.feed(Event::Agent(Deed::Armed));
+        }
+        world.feed(Event::Exited(Child::Main, Status::Exited(0)));
+        world.feed(Event::NoLeftovers);
+        let begun = world.now;
+        world.pass();
+        // Two seconds for an agent with nothing to do; one that is at it is only
+        // given up when it no longer says that it lives.
+        assert_eq!(begun.until(world.now).as_secs(), if armed { 90 } else { 2 });
+    }
+}
+
+/// A stop that would set off nothing goes on without a word of evidence.
+#[test]
+fn a_disarmed_stop_goes_on_at_once() {
+    let plan = plan_of(&EVERYTHING.replace("rule.0.on=stop", "rule.0.on=exit"));
+    let mut world = World::new(&plan);
+    world.run_hooks();
+    world.feed(term());
+    assert_eq!(world.stops_sent, 1, "nobody is asked");
+    let mut world = World::new(&plan);
+    world.run_hooks();
+    world.feed(Event::Agent(Deed::Armed));
+    world.feed(term());
+    assert_eq!(world.stops_sent, 0);
+    world.feed(Event::Agent(Deed::Disarmed));
+    assert_eq!(world.stops_sent, 1);
+}
+
 /// Stuck in the kernel, say: it is killed, which its exit tells, and started again.
 #[test]
 fn an_agent_that_says_nothing_is_replaced() {

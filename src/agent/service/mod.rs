@@ -1,17 +1,19 @@
 //! The agent's event loop: facts in, deeds out, one event at a time.
 
-use super::control::{self, Request};
+mod operator;
+
+use super::control;
 use super::event::{self, Captured, Occasion, Stored};
 use super::health::{Health, State};
 use super::prober::Prober;
 use super::rules::{Rules, Situation, Verdict};
 use super::sampler::Sampler;
-use super::status::{CapturingStatus, EventStatus, HealthStatus, JvmStatus, RuleStatus, Status};
+use super::status::EventStatus;
 use super::warm;
 use crate::config::{Measure, Trigger};
 use crate::evidence;
 use crate::facts::cgroup;
-use crate::jvm::{Counters, CrashFiles, Session};
+use crate::jvm::{CrashFiles, Session};
 use crate::link::{Deed, Fact, MAXIMUM_SIZE};
 use crate::plan::Plan;
 use crate::sys::process::{self, Pid};
@@ -77,6 +79,12 @@ struct Agent<'a> {
     next_beat: Instant,
     /// When the running event must be done with the JVM.
     limit: watch::Sender<Instant>,
+    /// When everything that is being stored must be.
+    store_limit: watch::Sender<Instant>,
+    /// How the main process ended, while an event ran.
+    pending_end: Option<process::Status>,
+    /// A capture ran when the probe that is under way began.
+    is_probe_disturbed: bool,
     is_armed: bool,
 }
 
@@ -157,6 +165,9 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, for_children: Inherited) -
         stage: Stage::Starting,
         next_beat: Instant::now() + BEAT,
         limit: watch::Sender::new(Instant::now()),
+        store_limit: watch::Sender::new(Instant::now()),
+        pending_end: None,
+        is_probe_disturbed: false,
         is_armed: false,
     };
     loop {
@@ -199,7 +210,10 @@ impl Agent<'_> {
                 self.main_has_ended(status, asked);
                 self.everything_is_stored();
             }
-            Fact::Finish { .. } => self.is_finishing = true,
+            Fact::Finish { by } => {
+                self.is_finishing = true;
+                self.shorten_store(instant(by));
+            }
         }
     }
 
@@ -253,6 +267,7 @@ impl Agent<'_> {
         let (Some(prober), Some(health)) = (self.prober, &self.plan.health) else { return };
         self.next_probe = None;
         let limit = health.timeout;
+        self.is_probe_disturbed = self.capturing.is_some();
         self.probing = Some(Box::pin(async move {
             let begun = Instant::now();
             Probed { answer: prober.ask(limit).await, took: begun.elapsed() }
@@ -264,7 +279,7 @@ impl Agent<'_> {
         let interval = self.plan.health.as_ref().map_or(Duration::MAX, |health| health.interval);
         self.next_probe = Some(Instant::now() + interval.saturating_sub(probed.took));
         // A heap dump stops the world: what fails meanwhile is our own doing.
-        if probed.answer.is_err() && self.capturing.is_some() {
+        if probed.answer.is_err() && (self.capturing.is_some() || self.is_probe_disturbed) {
             debug!("a probe failed while evidence is captured: it does not count");
             return;
         }
@@ -345,6 +360,7 @@ impl Agent<'_> {
 
     fn stop(&mut self, signal: Signal, budget: Duration, until: Instant, deadline: Instant) {
         self.stage = Stage::Stopping;
+        self.shorten_store(deadline);
         // Attaching goes on as part of the event, within its time.
         self.rest();
         if self.capturing.is_some() {
@@ -358,7 +374,11 @@ impl Agent<'_> {
         }
         let verdict = self.rules.happened(Trigger::Stop, self.situation(), clock::now());
         if verdict.act.is_empty() {
-            // Armed for what is being stored, or healed in this very moment.
+            // What is being stored is this stop's evidence; it is waited for at the end.
+            if !self.storing.is_empty() {
+                return say(self.link, Deed::Captured);
+            }
+            // Healed in this very moment.
             self.is_armed = false;
             return say(self.link, Deed::Disarmed);
         }
@@ -372,7 +392,12 @@ impl Agent<'_> {
     }
 
     fn main_has_ended(&mut self, status: process::Status, asked: bool) {
-        if asked || status.is_success() || self.capturing.is_some() {
+        if asked || status.is_success() {
+            return;
+        }
+        if self.capturing.is_some() {
+            // Judged once that event is captured.
+            self.pending_end = Some(status);
             return;
         }
         let now = clock::now();
@@ -400,9 +425,7 @@ impl Agent<'_> {
         if files.means_out_of_memory(status.code()) {
             return Some("-XX:+ExitOnOutOfMemoryError");
         }
-        let report = files.report().and_then(|path| std::fs::read(path).ok())?;
-        let head = String::from_utf8_lossy(report.get(..4096).unwrap_or(&report)).into_owned();
-        head.contains("OutOfMemory").then_some("the JVM's own report")
+        files.report_tells_of_memory().then_some("the JVM's own report")
     }
 
     fn begin(
@@ -421,6 +444,11 @@ impl Agent<'_> {
         }
         self.limit.send_replace(until);
         let capture_until = self.limit.subscribe();
+        self.store_limit.send_modify(|limit| *limit = store_until.max(*limit));
+        if self.stage == Stage::Stopping {
+            self.shorten_store(store_until);
+        }
+        let store_until = self.store_limit.subscribe();
         let crash_files = self.crash_files.clone();
         let occasion = Occasion { trigger, rules, capture_until, store_until, stop, main_ended, crash_files };
         info!(trigger, "capturing evidence");
@@ -433,6 +461,10 @@ impl Agent<'_> {
         self.arm();
     }
 
+    fn shorten_store(&self, until: Instant) {
+        self.store_limit.send_modify(|limit| *limit = until.min(*limit));
+    }
+
     fn captured(&mut self, captured: Option<Captured>) {
         self.capturing = None;
         self.captures = None;
@@ -440,6 +472,9 @@ impl Agent<'_> {
         if let (Some(captured), Some(evidence)) = (captured, &self.plan.evidence) {
             let store = event::store(evidence);
             self.storing.spawn_blocking(move || event::store_all(&store, captured));
+        }
+        if let Some(status) = self.pending_end.take() {
+            self.main_has_ended(status, false);
         }
         self.arm();
         self.everything_is_stored();
@@ -469,75 +504,6 @@ impl Agent<'_> {
 
     fn is_done(&self) -> bool {
         self.capturing.is_none() && self.storing.is_empty()
-    }
-
-    // ---- the operator ---------------------------------------------------------------
-
-    fn beat(&mut self) {
-        self.next_beat = Instant::now() + BEAT;
-        say(self.link, Deed::Alive);
-    }
-
-    fn hold(&mut self, span: Duration) {
-        self.held_until = Some(Instant::now() + span);
-        say(self.link, Deed::Hold { until: clock::now().after(span) });
-    }
-
-    fn answer(&mut self, request: Request) -> String {
-        match request {
-            Request::Status => serde_json::to_string(&self.status()).unwrap_or_default(),
-            Request::Hold(span) => {
-                self.hold(span);
-                format!("held for at most {}\n", format_duration(span))
-            }
-            Request::Release => {
-                let was_held = self.held_until.take().is_some();
-                say(self.link, Deed::Release);
-                if was_held { "released\n" } else { "it was not held\n" }.to_owned()
-            }
-        }
-    }
-
-    fn status(&self) -> Status {
-        let health = self.health.as_ref().map(|health| HealthStatus {
-            state: health.state.name().to_owned(),
-            for_seconds: self.health_since.elapsed().as_secs(),
-            last_failure: self.last_failure.clone(),
-        });
-        let jvm = self.session.as_ref().map(|session| {
-            let counters = Counters::read(&session.target);
-            let heap = counters.as_ref().and_then(Counters::heap);
-            JvmStatus {
-                pid: session.target.pid.number(),
-                version: session.version.full.clone(),
-                heap_used: heap.map(|(used, _)| used),
-                heap_maximum: heap.map(|(_, maximum)| maximum),
-                threads: counters.as_ref().and_then(Counters::threads),
-                collections: counters.as_ref().map(Counters::collections),
-            }
-        });
-        let rules = self.plan.evidence.iter().flat_map(|evidence| &evidence.rules);
-        let now = Instant::now();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            service: self.plan.service.clone(),
-            platform: self.plan.platform.name().to_owned(),
-            phase: self.stage.name().to_owned(),
-            health,
-            jvm,
-            rules: rules
-                .map(|rule| RuleStatus { name: rule.name.clone(), on: rule.on.name().to_owned() })
-                .collect(),
-            events: self.events.iter().cloned().collect(),
-            capturing: self.captures.map(|(trigger, since)| CapturingStatus {
-                trigger: trigger.to_owned(),
-                for_seconds: since.elapsed().as_secs(),
-            }),
-            held_for_seconds: self
-                .held_until
-                .filter(|until| *until > now)
-                .map(|until| until.duration_since(now).as_secs()),
-        }
     }
 }
 
