@@ -339,7 +339,7 @@ fn is_in_memory(folder: &Path) -> bool {
 /// `include/uapi/linux/magic.h`; nix has no name for it.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6_u32 as _);
 
-fn milliseconds(span: Duration) -> u64 {
+pub(super) fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

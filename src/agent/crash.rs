@@ -1,16 +1,18 @@
 //! The `crash` artifact: what a JVM that died has written itself.
 
+use super::capture::{milliseconds, write_text};
 use super::event::missing;
-use crate::evidence::{ArtifactRecord, Bundle, Digest, Hasher, PRIVATE_FILE, Status, mask};
+use crate::evidence::{ArtifactRecord, Bundle, PRIVATE_FILE, Status, mask};
 use crate::jvm::CrashFiles;
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// No report is longer. Bytes.
 const REPORT_LIMIT: u64 = 64 << 20;
+const HEAP_DUMP: &str = "heap-oom.hprof";
 
 /// The JVM's report, without secrets, and the heap dump of an OutOfMemoryError,
 /// moved; one record for each, or one that says that there is none.
@@ -24,10 +26,10 @@ pub(super) async fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<
     };
     let mut records = Vec::new();
     if let Some(path) = files.report() {
-        records.push(record(&path, "hs_err.log", copy_report(files, &path, bundle)));
+        records.push(copy_report(files, &path, bundle));
     }
     if let Some(path) = files.heap_dump() {
-        records.push(record(&path, "heap-oom.hprof", take_heap_dump(files, &path, bundle).await));
+        records.push(take_heap_dump(files, &path, bundle).await);
     }
     if records.is_empty() {
         records.push(missing("crash", Status::Skipped, "the JVM left no report and no heap dump".to_owned()));
@@ -35,48 +37,25 @@ pub(super) async fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<
     records
 }
 
-fn record(path: &Path, name: &str, outcome: (Instant, io::Result<Option<Digest>>)) -> ArtifactRecord {
-    let (begun, outcome) = outcome;
-    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    match outcome {
-        Ok(digest) => ArtifactRecord {
-            artifact: "crash",
-            status: Status::Complete,
-            file: Some(name.to_owned()),
-            bytes: digest.as_ref().map(|digest| digest.bytes),
-            sha256: digest.map(|digest| digest.sha256),
-            duration_ms,
-            reason: None,
-        },
+fn copy_report(files: &CrashFiles, path: &Path, bundle: &Bundle) -> ArtifactRecord {
+    let begun = Instant::now();
+    let read = files.open(path).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(REPORT_LIMIT).read_to_end(&mut bytes).map(|_| bytes)
+    });
+    match read {
+        Ok(bytes) => {
+            write_text(bundle, "crash", "hs_err.log", &mask(&String::from_utf8_lossy(&bytes)), begun)
+        }
         Err(error) => missing("crash", Status::Failed, format!("cannot take {}: {error}", path.display())),
     }
 }
 
-fn copy_report(files: &CrashFiles, path: &Path, bundle: &Bundle) -> (Instant, io::Result<Option<Digest>>) {
-    let begun = Instant::now();
-    let copied = (|| {
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(files.open(path)?, REPORT_LIMIT), &mut bytes)?;
-        let text = mask(&String::from_utf8_lossy(&bytes));
-        let (_, mut file) = bundle.open("hs_err.log")?;
-        file.write_all(text.as_bytes())?;
-        bundle.finish("hs_err.log", "hs_err.log")?;
-        let mut hasher = Hasher::default();
-        hasher.update(text.as_bytes());
-        Ok(Some(hasher.finish()))
-    })();
-    (begun, copied)
-}
-
 /// By its name alone where both are on one file system; else copied, by another
 /// thread. Its digest is made when it is stored.
-async fn take_heap_dump(
-    files: &CrashFiles,
-    path: &Path,
-    bundle: &Bundle,
-) -> (Instant, io::Result<Option<Digest>>) {
+async fn take_heap_dump(files: &CrashFiles, path: &Path, bundle: &Bundle) -> ArtifactRecord {
     let begun = Instant::now();
-    let to = bundle.unfinished("heap-oom.hprof");
+    let to = bundle.unfinished(HEAP_DUMP);
     let (files, from) = (files.clone(), path.to_owned());
     let moved = tokio::task::spawn_blocking(move || {
         if std::fs::rename(&from, &to).is_ok() {
@@ -89,9 +68,19 @@ async fn take_heap_dump(
     });
     let moved = moved.await.unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
     // It follows no link and makes the file private, whoever it was moved from.
-    let taken = moved.and_then(|()| bundle.finish("heap-oom.hprof", "heap-oom.hprof").map(|_| None));
-    if taken.is_err() {
-        bundle.discard("heap-oom.hprof");
+    match moved.and_then(|()| bundle.finish(HEAP_DUMP, HEAP_DUMP)) {
+        Ok(_) => ArtifactRecord {
+            artifact: "crash",
+            status: Status::Complete,
+            file: Some(HEAP_DUMP.to_owned()),
+            bytes: None,
+            sha256: None,
+            duration_ms: milliseconds(begun.elapsed()),
+            reason: None,
+        },
+        Err(error) => {
+            bundle.discard(HEAP_DUMP);
+            missing("crash", Status::Failed, format!("cannot take {}: {error}", path.display()))
+        }
     }
-    (begun, taken)
 }

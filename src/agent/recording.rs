@@ -1,6 +1,6 @@
 //! The `jfr` artifact: what a running flight recording holds.
 
-use super::capture::{let_jvm_write, quotable};
+use super::capture::{let_jvm_write, milliseconds, quotable};
 use crate::evidence::{ArtifactRecord, Bundle, Status};
 use crate::jvm::{Failure, Session};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(super) async fn capture_recording(
         file: file.map(str::to_owned),
         bytes: None,
         sha256: None,
-        duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        duration_ms: milliseconds(begun.elapsed()),
         reason,
     };
     match outcome {
