@@ -22,6 +22,7 @@ pub mod config;
 pub mod exit;
 pub mod facts;
 pub mod link;
+pub mod output;
 pub mod plan;
 pub mod supervisor;
 pub mod telemetry;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -31,7 +31,16 @@ pub enum Request {
     Status,
     Hold(Duration),
     Release,
+    /// An event, now.
+    Dump,
+    /// What happened so far; and what happens from now on.
+    Events {
+        follow: bool,
+    },
 }
+
+/// An answer that begins so is none: its rest says why.
+pub const ERROR: &str = "error: ";
 
 impl Request {
     /// The wire form: one line.
@@ -40,6 +49,9 @@ impl Request {
             Self::Status => "status\n".to_owned(),
             Self::Hold(span) => format!("hold {}\n", span.as_millis()),
             Self::Release => "release\n".to_owned(),
+            Self::Dump => "dump\n".to_owned(),
+            Self::Events { follow: false } => "events\n".to_owned(),
+            Self::Events { follow: true } => "follow\n".to_owned(),
         }
     }
 
@@ -48,6 +60,9 @@ impl Request {
         let request = match (words.next()?, words.next()) {
             ("status", None) => Self::Status,
             ("release", None) => Self::Release,
+            ("dump", None) => Self::Dump,
+            ("events", None) => Self::Events { follow: false },
+            ("follow", None) => Self::Events { follow: true },
             ("hold", Some(span)) => Self::Hold(Duration::from_millis(span.parse().ok()?)),
             _ => return None,
         };
@@ -166,8 +181,8 @@ async fn read(mut stream: UnixStream) -> Option<(UnixStream, Request)> {
     match Request::decode(&text) {
         Some(request) => Some((stream, request)),
         None => {
-            let text = "error: not understood; is this verb of another version?\n";
-            answer(stream, text.to_owned()).await;
+            let text = format!("{ERROR}not understood; is this verb of another version?\n");
+            answer(stream, text).await;
             None
         }
     }
@@ -178,13 +193,46 @@ pub(super) async fn answer(mut stream: UnixStream, text: String) {
     let _unread = timeout(PATIENCE, stream.write_all(text.as_bytes())).await;
 }
 
+/// Writes the lines, and those that come, until whoever reads them leaves.
+pub(super) async fn follow(mut stream: UnixStream, lines: String, next: Option<broadcast::Receiver<String>>) {
+    if !matches!(timeout(PATIENCE, stream.write_all(lines.as_bytes())).await, Ok(Ok(()))) {
+        return;
+    }
+    let Some(mut next) = next else { return };
+    let mut nothing = [0; 1];
+    loop {
+        let line = tokio::select! {
+            line = next.recv() => line,
+            // It says nothing more: it left.
+            _ = stream.read(&mut nothing) => return,
+        };
+        match line {
+            Ok(line) => {
+                if !matches!(timeout(PATIENCE, stream.write_all(line.as_bytes())).await, Ok(Ok(()))) {
+                    return;
+                }
+            }
+            // It was too slow: it goes on with what there is.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn requests_read_back() {
-        for request in [Request::Status, Request::Hold(Duration::from_mins(30)), Request::Release] {
+        for request in [
+            Request::Status,
+            Request::Hold(Duration::from_mins(30)),
+            Request::Release,
+            Request::Dump,
+            Request::Events { follow: false },
+            Request::Events { follow: true },
+        ] {
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }
         for line in ["", "hold", "hold x", "status now", "hold 1 2"] {

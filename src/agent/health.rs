@@ -39,11 +39,41 @@ pub(super) struct Health {
     pub(super) was_ready: bool,
     failures: u32,
     successes: u32,
+    is_told_unhealthy: bool,
+    /// When it became what it is.
+    pub(super) since: Moment,
 }
 
 impl Health {
     pub(super) fn new(thresholds: Thresholds, started: Moment) -> Self {
-        Self { thresholds, started, state: State::Starting, was_ready: false, failures: 0, successes: 0 }
+        Self {
+            thresholds,
+            started,
+            state: State::Starting,
+            was_ready: false,
+            failures: 0,
+            successes: 0,
+            is_told_unhealthy: false,
+            since: started,
+        }
+    }
+
+    /// The platform says what it takes us for: it has its own thresholds. The new state
+    /// if it is another one.
+    pub(super) fn told(&mut self, is_well: bool, now: Moment) -> Option<State> {
+        let was_told = std::mem::replace(&mut self.is_told_unhealthy, !is_well);
+        let next = match self.state {
+            _ if !is_well => State::Unhealthy,
+            // It takes back what it said itself; what our own probes say is theirs.
+            State::Unhealthy if was_told => State::Healthy,
+            state => state,
+        };
+        self.was_ready |= is_well;
+        (next != self.state).then(|| {
+            self.state = next;
+            self.since = now;
+            next
+        })
     }
 
     /// Takes one answer in; the new state if it is another one.
@@ -74,6 +104,7 @@ impl Health {
         self.was_ready |= is_well;
         (next != self.state).then(|| {
             self.state = next;
+            self.since = now;
             next
         })
     }
@@ -97,6 +128,16 @@ mod tests {
 
     fn at(seconds: u64) -> Moment {
         Moment::from_nanoseconds(0).after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_platform_has_its_own_say() {
+        let now = Moment::from_nanoseconds(0);
+        let mut health = health();
+        assert_eq!(health.told(true, now), None);
+        assert_eq!(health.told(false, now), Some(State::Unhealthy));
+        assert_eq!(health.told(false, now), None);
+        assert_eq!(health.told(true, now), Some(State::Healthy));
     }
 
     #[test]

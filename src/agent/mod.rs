@@ -6,25 +6,31 @@
 //! again. It may crash, hang or be killed: nothing of the service depends on
 //! it. Owns the order of capture; knows the JVM, bundles and the store.
 
-mod capture;
+mod artifact;
+mod budget;
 mod control;
-mod crash;
 mod event;
 mod health;
-mod os;
+mod journal;
+mod ladder;
+mod last_resort;
+mod platform;
 mod preflight;
 mod prober;
-mod recording;
 mod rules;
 mod sampler;
 mod service;
 mod status;
+mod storing;
 mod warm;
 
-pub use capture::{capture_heap, capture_threads};
-pub use control::{Request, sockets};
+pub use artifact::{capture_heap, capture_histogram, capture_recording, capture_threads};
+pub use budget::Rates;
+pub use control::{ERROR, Request, sockets};
+pub use journal::{Line, What};
 pub use preflight::preflight;
 pub use prober::Prober;
+pub use service::EVENTS_KEPT;
 pub use status::Status;
 
 use crate::plan::Plan;
@@ -38,16 +44,16 @@ use tracing::{error, info};
 pub fn prepare(plan: &Plan) {
     control::prepare(plan);
     let (Some(evidence), Some(identity)) = (&plan.evidence, &plan.main.identity) else { return };
-    if let Ok(true) = event::store(evidence).make_for(identity.user, identity.group) {
+    if let Ok(true) = storing::store(evidence).make_for(identity.user, identity.group) {
         info!(user = identity.name, "the store's directory was not there: made it");
     }
 }
 
 /// Runs until the supervisor says so, or is gone. The role's exit code.
-pub fn run(plan: &Plan, link: OwnedFd, for_children: Inherited) -> u8 {
+pub fn run(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for_children: Inherited) -> u8 {
     match runtime() {
         Ok(runtime) => {
-            let code = runtime.block_on(service::serve(plan, link, for_children));
+            let code = runtime.block_on(service::serve(plan, link, ring, for_children));
             // A probe that hangs must not hold up the end.
             runtime.shutdown_background();
             code

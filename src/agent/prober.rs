@@ -3,7 +3,7 @@
 use crate::plan::{HealthPlan, Plan, ProbePlan, Program};
 use crate::probe::{self, Http, HttpRequest};
 use crate::sys::signals::Inherited;
-use crate::sys::spawn::{self, Image, Session};
+use crate::sys::spawn::{self, Image, Session, Streams};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -51,7 +51,7 @@ impl Prober {
 }
 
 /// The program with the main process's environment; the user is ours already.
-fn image(plan: &Plan, program: &Program) -> Image {
+pub(super) fn image(plan: &Plan, program: &Program) -> Image {
     let mut variables: BTreeMap<OsString, OsString> = plan.environment.iter().cloned().collect();
     if let Some(identity) = &program.identity {
         for (name, value) in [("HOME", &identity.home), ("USER", &identity.name), ("LOGNAME", &identity.name)]
@@ -74,6 +74,6 @@ fn image(plan: &Plan, program: &Program) -> Image {
         credentials: None,
         attributes: crate::units::Attributes::default(),
         session: Session::Group,
-        output: None,
+        streams: Streams::Inherited,
     }
 }

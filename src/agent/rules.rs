@@ -1,10 +1,12 @@
 //! Which rules act: triggers in, rules out. Pure: the clock is an argument.
 
 use super::health::State;
-use crate::config::{Measure, Trigger, When};
+use crate::config::{Bound, Measure, Trigger, When};
 use crate::plan::RulePlan;
 use crate::units::Moment;
+use regex_lite::Regex;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Remembers when each rule acted, and since when each measure is above its bound.
 #[derive(Debug)]
@@ -19,6 +21,11 @@ struct Memory {
     above_since: Option<Moment>,
     /// It acted on this stretch above the bound: not again before it was below.
     is_spent: bool,
+    /// Seconds of collections that the time in between has not paid off.
+    debt: f64,
+    measured: Option<Moment>,
+    /// Of a rule on the log.
+    pattern: Option<Regex>,
 }
 
 /// What a rule's condition may ask about.
@@ -26,6 +33,8 @@ struct Memory {
 pub(super) struct Situation {
     pub(super) state: Option<State>,
     pub(super) was_ready: bool,
+    /// How the main process ended, if it did.
+    pub(super) exit_code: Option<u8>,
 }
 
 /// What comes of a trigger.
@@ -37,38 +46,69 @@ pub(super) struct Verdict {
     pub(super) limited: Vec<String>,
 }
 
+impl Verdict {
+    /// Two triggers at once make one event.
+    pub(super) fn join(&mut self, other: Self) {
+        for index in other.act {
+            if !self.act.contains(&index) {
+                self.act.push(index);
+            }
+        }
+        self.limited.extend(other.limited);
+    }
+}
+
 impl<'a> Rules<'a> {
     pub(super) fn new(rules: &'a [RulePlan]) -> Self {
-        Self { rules, memory: vec![Memory::default(); rules.len()] }
+        let pattern = |rule: &RulePlan| match &rule.on {
+            // It was compiled once already, when the configuration was read.
+            Trigger::Log(pattern) => Regex::new(pattern).ok(),
+            _ => None,
+        };
+        let memory = rules.iter().map(|rule| Memory { pattern: pattern(rule), ..Memory::default() });
+        Self { rules, memory: memory.collect() }
     }
 
     /// Something happened that is a trigger by itself.
-    pub(super) fn happened(&mut self, trigger: Trigger, situation: Situation, now: Moment) -> Verdict {
-        let mut verdict = Verdict::default();
-        for (index, (rule, memory)) in self.rules.iter().zip(&mut self.memory).enumerate() {
-            if rule.on == trigger && holds(rule.when, situation) {
-                memory.judge(index, rule, now, &mut verdict);
-            }
-        }
+    pub(super) fn happened(&mut self, trigger: &Trigger, situation: Situation, now: Moment) -> Verdict {
+        self.set_off(situation, now, |on, _| on == trigger)
+    }
+
+    /// The same, for what goes on until somebody takes it away: each rule acts on it once.
+    pub(super) fn once(
+        &mut self,
+        is: impl Fn(&Trigger) -> bool,
+        situation: Situation,
+        now: Moment,
+    ) -> Verdict {
+        let verdict = self.set_off(situation, now, |on, memory| is(on) && !memory.is_spent);
+        self.spend(&verdict);
         verdict
     }
 
-    /// The same, for what goes on until somebody takes it away: each rule acts on it
-    /// once.
-    pub(super) fn once(&mut self, trigger: Trigger, situation: Situation, now: Moment) -> Verdict {
-        let mut verdict = Verdict::default();
-        for (index, (rule, memory)) in self.rules.iter().zip(&mut self.memory).enumerate() {
-            if rule.on == trigger && !memory.is_spent && holds(rule.when, situation) {
-                memory.is_spent = true;
-                memory.judge(index, rule, now, &mut verdict);
+    /// The JVM is another one: what went on with the old one is over.
+    pub(super) fn renew(&mut self, is: impl Fn(&Trigger) -> bool) {
+        for (rule, memory) in self.rules.iter().zip(&mut self.memory) {
+            if is(&rule.on) {
+                memory.is_spent = false;
             }
         }
-        verdict
     }
 
-    /// Some rule is on `trigger`.
-    pub(super) fn has(&self, trigger: Trigger) -> bool {
-        self.rules.iter().any(|rule| rule.on == trigger)
+    /// The service printed a line.
+    pub(super) fn printed(&mut self, line: &str, situation: Situation, now: Moment) -> Verdict {
+        self.set_off(situation, now, |_, memory| {
+            memory.pattern.as_ref().is_some_and(|pattern| pattern.is_match(line))
+        })
+    }
+
+    /// A minute began: so many since 1970.
+    pub(super) fn minute(&mut self, minute: u64, situation: Situation, now: Moment) -> Verdict {
+        self.set_off(
+            situation,
+            now,
+            |on, _| matches!(on, Trigger::Schedule(schedule) if schedule.is_due(minute)),
+        )
     }
 
     /// A measure was taken.
@@ -79,25 +119,55 @@ impl<'a> Rules<'a> {
         situation: Situation,
         now: Moment,
     ) -> Verdict {
+        let verdict = self.set_off(situation, now, |on, memory| match on {
+            Trigger::Above(wanted, bound) if *wanted == measure => {
+                let is_due = if measure == Measure::Gc {
+                    memory.owes(value, *bound, now)
+                } else {
+                    memory.lasts(value, *bound, now)
+                };
+                is_due && !memory.is_spent
+            }
+            _ => false,
+        });
+        self.spend(&verdict);
+        verdict
+    }
+
+    /// These act no more on what goes on; nor do those that their limit held back.
+    fn spend(&mut self, verdict: &Verdict) {
+        for (index, (rule, memory)) in self.rules.iter().zip(&mut self.memory).enumerate() {
+            memory.is_spent |= verdict.act.contains(&index) || verdict.limited.contains(&rule.name);
+        }
+    }
+
+    fn set_off(
+        &mut self,
+        situation: Situation,
+        now: Moment,
+        mut acts: impl FnMut(&Trigger, &mut Memory) -> bool,
+    ) -> Verdict {
         let mut verdict = Verdict::default();
         for (index, (rule, memory)) in self.rules.iter().zip(&mut self.memory).enumerate() {
-            let Trigger::Above(wanted, bound) = rule.on else { continue };
-            if wanted != measure {
-                continue;
-            }
-            if value <= f64::from(bound.above) {
-                memory.above_since = None;
-                memory.is_spent = false;
-                continue;
-            }
-            let since = *memory.above_since.get_or_insert(now);
-            let lasted = now >= since.after(bound.lasting);
-            if lasted && !memory.is_spent && holds(rule.when, situation) {
-                memory.is_spent = true;
+            if acts(&rule.on, memory) && holds(rule.when.as_ref(), situation) {
                 memory.judge(index, rule, now, &mut verdict);
             }
         }
         verdict
+    }
+
+    /// Some rule is on such a trigger.
+    pub(super) fn has(&self, is: impl Fn(&Trigger) -> bool) -> bool {
+        self.rules.iter().any(|rule| is(&rule.on))
+    }
+
+    /// How often somebody wants deadlocks looked for: the shortest.
+    pub(super) fn deadlock_interval(&self) -> Option<Duration> {
+        let intervals = self.rules.iter().filter_map(|rule| match rule.on {
+            Trigger::Deadlock { every } => Some(every),
+            _ => None,
+        });
+        intervals.min()
     }
 
     /// The measures that some rule asks for.
@@ -115,14 +185,49 @@ impl<'a> Rules<'a> {
 
     /// A stop in this situation would set off a rule: no limit applies to the last event.
     pub(super) fn would_act_at_stop(&self, situation: Situation) -> bool {
-        self.rules.iter().any(|rule| rule.on == Trigger::Stop && holds(rule.when, situation))
+        self.rules.iter().any(|rule| rule.on == Trigger::Stop && holds(rule.when.as_ref(), situation))
+    }
+
+    /// How often a rule has acted within its limit's time.
+    pub(super) fn acted(&self, index: usize, now: Moment) -> usize {
+        let Some((rule, memory)) = self.rules.get(index).zip(self.memory.get(index)) else { return 0 };
+        memory.acted.iter().filter(|acted| acted.after(rule.limit.per) > now).count()
     }
 }
 
 impl Memory {
+    /// It is above the bound for long enough; below it everything begins anew.
+    fn lasts(&mut self, value: f64, bound: Bound, now: Moment) -> bool {
+        if value <= f64::from(bound.above) {
+            self.above_since = None;
+            self.is_spent = false;
+            return false;
+        }
+        let since = *self.above_since.get_or_insert(now);
+        now >= since.after(bound.lasting)
+    }
+
+    /// jvmquake's formula: collections make a debt, which the time in between pays
+    /// off so much faster that a share at the bound is even. All time in collections
+    /// makes it due after exactly the rule's time; short storms add up, and a single
+    /// long collection is no storm (`jvmquake.c`, "GC debt").
+    fn owes(&mut self, percent: f64, bound: Bound, now: Moment) -> bool {
+        let Some(before) = self.measured.replace(now) else { return false };
+        let elapsed = before.until(now).as_secs_f64();
+        let (share, even) = (percent / 100.0, f64::from(bound.above) / 100.0);
+        let weight = even / (1.0 - even).max(0.01);
+        let limit = bound.lasting.as_secs_f64();
+        let debt = self.debt + elapsed * (share - (1.0 - share) * weight);
+        // No more than twice: a storm that is over is forgotten in time.
+        self.debt = debt.clamp(0.0, (2.0 * limit).max(1.0));
+        if self.debt <= 0.0 {
+            self.is_spent = false;
+        }
+        self.debt > 0.0 && self.debt >= limit
+    }
+
     fn judge(&mut self, index: usize, rule: &RulePlan, now: Moment, verdict: &mut Verdict) {
-        // The service's last words are never one too many.
-        if !matches!(rule.on, Trigger::Stop | Trigger::Exit | Trigger::OutOfMemory) {
+        if !rule.on.is_unlimited() {
             while self.acted.front().is_some_and(|acted| acted.after(rule.limit.per) <= now) {
                 self.acted.pop_front();
             }
@@ -137,19 +242,20 @@ impl Memory {
     }
 }
 
-fn holds(when: Option<When>, situation: Situation) -> bool {
+fn holds(when: Option<&When>, situation: Situation) -> bool {
     match when {
         None => true,
         Some(When::Unhealthy) => situation.state.is_some_and(State::is_trouble),
         Some(When::HealthyOnce) => situation.was_ready,
+        Some(When::ExitCode(codes)) => situation.exit_code.is_some_and(|code| codes.contains(&code)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Bound, Limit};
-    use std::time::Duration;
+    use crate::config::Limit;
+    use crate::units::Schedule;
 
     fn rule(name: &str, on: Trigger, when: Option<When>) -> RulePlan {
         RulePlan {
@@ -160,6 +266,7 @@ mod tests {
             limit: Limit { times: 2, per: Duration::from_hours(1) },
             deadline: Duration::from_mins(2),
             hold: None,
+            last_resort: None,
         }
     }
 
@@ -167,14 +274,14 @@ mod tests {
         Moment::from_nanoseconds(0).after(Duration::from_secs(seconds))
     }
 
-    const WELL: Situation = Situation { state: Some(State::Healthy), was_ready: true };
-    const ILL: Situation = Situation { state: Some(State::Unhealthy), was_ready: true };
+    const WELL: Situation = Situation { state: Some(State::Healthy), was_ready: true, exit_code: None };
+    const ILL: Situation = Situation { state: Some(State::Unhealthy), was_ready: true, exit_code: None };
 
     #[test]
     fn a_limit_is_a_sliding_window() {
         let plan = [rule("sick", Trigger::Unhealthy, None)];
         let mut rules = Rules::new(&plan);
-        let mut act = |second| rules.happened(Trigger::Unhealthy, ILL, at(second));
+        let mut act = |second| rules.happened(&Trigger::Unhealthy, ILL, at(second));
         assert_eq!(act(0).act, [0]);
         assert_eq!(act(1800).act, [0]);
         assert_eq!(act(3000), Verdict { act: Vec::new(), limited: vec!["sick".to_owned()] });
@@ -201,6 +308,53 @@ mod tests {
     }
 
     #[test]
+    fn collections_make_a_debt_that_work_pays_off() {
+        let bound = Bound { above: 50, lasting: Duration::from_secs(30) };
+        let plan = [rule("storm", Trigger::Above(Measure::Gc, bound), None)];
+        let run = |share: fn(u64) -> f64| {
+            let mut rules = Rules::new(&plan);
+            (0..600).step_by(2).find(|second| {
+                let verdict = rules.measured(Measure::Gc, share(*second), WELL, at(*second));
+                !verdict.act.is_empty()
+            })
+        };
+        assert_eq!(run(|_| 100.0), Some(30), "nothing but collections");
+        assert_eq!(run(|_| 75.0), Some(60), "half of it is paid off");
+        assert_eq!(run(|_| 50.0), None, "even");
+        assert_eq!(run(|second| if second % 20 == 0 { 100.0 } else { 30.0 }), None, "single long ones");
+        assert_eq!(run(|second| if second % 10 < 8 { 100.0 } else { 40.0 }), Some(40), "storms add up");
+    }
+
+    #[test]
+    fn lines_clocks_and_codes() {
+        let plan = [
+            rule("log", Trigger::Log("Out.*Error".to_owned()), None),
+            rule("nightly", Trigger::Schedule(Schedule::parse("0 3 * * *").expect("a schedule")), None),
+            rule("killed", Trigger::Exit, Some(When::ExitCode(vec![3, 137]))),
+        ];
+        let mut rules = Rules::new(&plan);
+        assert_eq!(rules.printed("java.lang.OutOfMemoryError: heap", WELL, at(0)).act, [0]);
+        assert!(rules.printed("all is well", WELL, at(0)).act.is_empty());
+        assert_eq!(rules.minute(3 * 60, WELL, at(0)).act, [1]);
+        assert!(rules.minute(3 * 60 + 1, WELL, at(0)).act.is_empty());
+        let with = |code| Situation { exit_code: Some(code), ..WELL };
+        assert_eq!(rules.happened(&Trigger::Exit, with(137), at(0)).act, [2]);
+        assert!(rules.happened(&Trigger::Exit, with(1), at(0)).act.is_empty());
+    }
+
+    #[test]
+    fn what_goes_on_sets_off_once() {
+        let plan = [rule("stuck", Trigger::Deadlock { every: Duration::from_secs(1) }, None)];
+        let mut rules = Rules::new(&plan);
+        let is = |on: &Trigger| matches!(on, Trigger::Deadlock { .. });
+        assert_eq!(rules.once(is, WELL, at(0)).act, [0]);
+        assert!(rules.once(is, WELL, at(1)).act.is_empty());
+        rules.renew(is);
+        assert_eq!(rules.once(is, WELL, at(2)).act, [0]);
+        assert_eq!(rules.deadlock_interval(), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
     fn conditions_and_last_words() {
         let plan = [
             rule("while-unhealthy", Trigger::Stop, Some(When::Unhealthy)),
@@ -208,10 +362,10 @@ mod tests {
         ];
         let mut rules = Rules::new(&plan);
         assert!(!rules.would_act_at_stop(WELL) && rules.would_act_at_stop(ILL));
-        let never = Situation { state: Some(State::Starting), was_ready: false };
-        assert!(rules.happened(Trigger::Exit, never, at(0)).act.is_empty());
+        let never = Situation { state: Some(State::Starting), was_ready: false, exit_code: Some(1) };
+        assert!(rules.happened(&Trigger::Exit, never, at(0)).act.is_empty());
         for second in 0..10 {
-            assert_eq!(rules.happened(Trigger::Exit, WELL, at(second)).act, [1], "no limit on last words");
+            assert_eq!(rules.happened(&Trigger::Exit, WELL, at(second)).act, [1], "no limit on last words");
         }
     }
 
@@ -226,6 +380,10 @@ mod tests {
             rule("threads", Trigger::Above(Measure::Threads, bound(500)), None),
             rule("memory", Trigger::Above(Measure::Memory, bound(90)), None),
             rule("fds", Trigger::Above(Measure::FileDescriptors, bound(80)), None),
+            rule("log", Trigger::Log("OutOfMemoryError|FATAL".to_owned()), None),
+            rule("nightly", Trigger::Schedule(Schedule::parse("0 3 * * *").expect("a schedule")), None),
+            rule("deadlock", Trigger::Deadlock { every: Duration::from_mins(1) }, None),
+            rule("manual", Trigger::Manual, None),
         ];
         let mut rules = Rules::new(&plan);
         for second in 0..3600 {
@@ -240,6 +398,10 @@ mod tests {
             ] {
                 assert_eq!(rules.measured(measure, value, WELL, at(second)), Verdict::default());
             }
+            let line = format!("INFO request {second} served");
+            assert_eq!(rules.printed(&line, WELL, at(second)), Verdict::default());
+            // From 04:00 to 05:00.
+            assert_eq!(rules.minute(4 * 60 + second / 60, WELL, at(second)), Verdict::default());
         }
     }
 }

@@ -10,6 +10,8 @@ pub struct Status {
     pub platform: String,
     /// `starting`, `running`, `stopping` or `ended`.
     pub phase: String,
+    /// Until the stop that is under way is over.
+    pub stop_deadline_seconds: Option<u64>,
     pub health: Option<HealthStatus>,
     pub jvm: Option<JvmStatus>,
     pub rules: Vec<RuleStatus>,
@@ -25,6 +27,17 @@ pub struct HealthStatus {
     pub state: String,
     pub for_seconds: u64,
     pub last_failure: Option<String>,
+    /// The newest first.
+    pub changes: Vec<HealthChange>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HealthChange {
+    /// RFC 3339, UTC.
+    pub time: String,
+    pub state: String,
+    /// What the probe said; empty where it was content.
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -35,12 +48,18 @@ pub struct JvmStatus {
     pub heap_maximum: Option<u64>,
     pub threads: Option<u64>,
     pub collections: Option<u64>,
+    /// Time in collections that stop the world, of its life.
+    pub gc_percent: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RuleStatus {
     pub name: String,
     pub on: String,
+    /// How often within its limit's time.
+    pub acted: usize,
+    /// `3 per 1h`; none where no limit applies.
+    pub limit: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -32,7 +32,7 @@ pub(super) enum Verb {
     Run(Run),
     /// Validate a configuration; show every value and where it comes from
     Check(Check),
-    /// Take a thread dump or a heap dump of a running JVM
+    /// Take threads, a histogram, the heap, a flight recording or all of it of a running JVM
     #[cfg(feature = "agent")]
     Dump(Dump),
     /// Send a running JVM any diagnostic command, without a JDK
@@ -44,6 +44,9 @@ pub(super) enum Verb {
     /// Show phase, health, JVM, rules and events of this container
     #[cfg(feature = "agent")]
     Status(Status),
+    /// Show what happened in this container: health, captures, stops
+    #[cfg(feature = "agent")]
+    Events(EventsArguments),
     /// Keep this container for investigation: after a crash, or at a stop as long as it allows
     #[cfg(feature = "agent")]
     Hold(Hold),
@@ -102,7 +105,7 @@ pub(super) struct Check {
 #[cfg(feature = "agent")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bookend dump threads\n  bookend dump heap --pid 7 --to /tmp\n\nExit codes: 0 the dump is whole, 1 it is not"
+    after_help = "Examples:\n  bookend dump threads --to -\n  bookend dump heap --pid 7 --to /tmp\n  bookend dump all              to the store, as a rule would\n\nExit codes: 0 the dump is whole, 1 it is not"
 )]
 pub(super) struct Dump {
     /// What to take
@@ -111,9 +114,9 @@ pub(super) struct Dump {
     /// The JVM's process id [default: the only JVM there is]
     #[arg(long, value_name = "N")]
     pub(super) pid: Option<i32>,
-    /// The folder to write to; `-` prints threads to standard output
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub(super) to: PathBuf,
+    /// The folder to write to; `-` prints text to standard output [default: the current one; for `all`, the store]
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: Option<PathBuf>,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,
@@ -122,8 +125,16 @@ pub(super) struct Dump {
 #[cfg(feature = "agent")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum DumpArtifact {
+    /// Stacks and locks of all threads
     Threads,
+    /// Objects and bytes by class
+    Histogram,
+    /// Every object; the JVM stands still meanwhile
     Heap,
+    /// What the running flight recording holds
+    Jfr,
+    /// All that rules would take
+    All,
 }
 
 #[cfg(feature = "agent")]
@@ -167,6 +178,20 @@ pub(super) struct Healthcheck {
 #[command(after_help = "Exit codes: 0 somebody answered, 1 nobody did")]
 pub(super) struct Status {
     /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  bookend events --follow\n\nExit codes: 0 somebody answered, 1 nobody did"
+)]
+pub(super) struct EventsArguments {
+    /// Go on with what happens from now on, until the container ends
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    /// For programs: a JSON object a line
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -1,67 +1,150 @@
-//! `bookend dump threads|heap`: evidence by hand.
+//! `bookend dump threads|histogram|heap|jfr|all`: evidence by hand.
 
 use super::arguments::{Dump, DumpArtifact};
-use super::{client, output};
-use crate::agent::{capture_heap, capture_threads};
-use crate::evidence::{Bundle, Status};
+use super::{client, operator, output};
+use crate::agent::{
+    ERROR, EVENTS_KEPT, Rates, Request, capture_heap, capture_histogram, capture_recording, capture_threads,
+};
+use crate::config::Recording;
+use crate::evidence::{ArtifactRecord, Bundle, Status};
+use crate::jvm::Session;
 use crate::units::{ByteSize, format_duration};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, sleep};
 
 /// What takes longer than this shows that it goes on.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
+/// How often the agent is asked how far it is.
+const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) fn dump(arguments: &Dump) -> u8 {
     let begun = client::Begun::default();
-    client::block_on(&begun, take(arguments, &begun))
+    match (&arguments.to, arguments.artifact) {
+        (None, DumpArtifact::All) => client::block_on(&begun, by_the_agent(arguments.timeout)),
+        (to, _) => {
+            let to = to.clone().unwrap_or_else(|| PathBuf::from("."));
+            client::block_on(&begun, take(arguments, &to, &begun))
+        }
+    }
 }
 
-async fn take(arguments: &Dump, begun: &client::Begun) -> Result<(), String> {
+/// An event as a rule would set it off: to the store, without secrets, with a manifest.
+async fn by_the_agent(limit: Duration) -> Result<(), String> {
+    let known = operator::fetch()?.events.len();
+    let answer = operator::ask(Request::Dump)?;
+    if let Some(reason) = answer.strip_prefix(ERROR) {
+        return Err(reason.trim_end().to_owned());
+    }
+    let begun = Instant::now();
+    let mut shown = Shown::default();
+    loop {
+        sleep(LOOK).await;
+        let status = operator::fetch()?;
+        // The list forgets its oldest; then the newest is ours.
+        if let Some(event) = status
+            .events
+            .last()
+            .filter(|_| status.capturing.is_none() && (status.events.len() > known || known >= EVENTS_KEPT))
+        {
+            shown.end();
+            let path = event.path.as_deref().ok_or("it was captured and could not be stored: see the log")?;
+            output::say(&format!("{path}  ({} artifacts, {})\n", event.artifacts, took(begun)));
+            return Ok(());
+        }
+        if begun.elapsed() > limit {
+            shown.end();
+            return Err("it goes on; `bookend status` tells when it is done".to_owned());
+        }
+        shown.at(begun, "capturing");
+    }
+}
+
+async fn take(arguments: &Dump, to: &Path, begun: &client::Begun) -> Result<(), String> {
     let deadline = Instant::now() + arguments.timeout;
     let target = client::target(arguments.pid)?;
     let session = client::session(target, deadline).await?;
-    if arguments.to == Path::new("-") {
-        return match arguments.artifact {
-            DumpArtifact::Heap => {
-                Err("a heap dump cannot go to standard output: name a folder with --to".to_owned())
-            }
-            DumpArtifact::Threads => print_threads(&session, deadline).await,
+    if to == Path::new("-") {
+        let command = match arguments.artifact {
+            DumpArtifact::Threads => "Thread.print -l",
+            DumpArtifact::Histogram => "GC.class_histogram -all",
+            _ => return Err("only text can go to standard output: name a folder with --to".to_owned()),
         };
+        return print(&session, command, deadline).await;
     }
     // The JVM writes its heap dump itself: into a folder that can be lent to its user.
-    let bundle = Bundle::create(&arguments.to, ".bookend-dump")?;
+    let bundle = Bundle::create(to, ".bookend-dump")?;
     if let Ok(mut paths) = begun.lock() {
         paths.push(bundle.folder().to_owned());
     }
-    let (name, work): (_, std::pin::Pin<Box<dyn Future<Output = _>>>) = match arguments.artifact {
-        DumpArtifact::Threads => {
-            ("threads-1.txt", Box::pin(capture_threads(&session, &bundle, "threads-1.txt", deadline)))
-        }
-        DumpArtifact::Heap => {
-            ("heap.hprof", Box::pin(capture_heap(&session, &bundle, "heap.hprof", false, deadline)))
-        }
+    let every = [DumpArtifact::Threads, DumpArtifact::Histogram, DumpArtifact::Jfr, DumpArtifact::Heap];
+    let wanted = match &arguments.artifact {
+        DumpArtifact::All => &every[..],
+        only => std::slice::from_ref(only),
     };
-    let started = Instant::now();
-    let record = with_progress(work, &bundle.unfinished(name)).await;
-    let outcome = match (&record.file, record.status) {
-        (Some(file), Status::Complete) => keep(&bundle.folder().join(file), &arguments.to, file),
-        (Some(file), _) => keep(&bundle.folder().join(file), &arguments.to, file).and_then(|path| {
-            Err(format!("{}; what there is: {}", record.reason.unwrap_or_default(), path.display()))
-        }),
-        (None, _) => Err(record.reason.unwrap_or_default()),
-    };
+    let mut trouble = None;
+    for artifact in wanted {
+        let started = Instant::now();
+        let (name, work) = begin(*artifact, &session, &bundle, deadline);
+        let record = with_progress(work, &bundle.unfinished(name)).await;
+        match finish(&record, &bundle, to) {
+            Ok(path) => {
+                let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                output::say(&format!("{}  ({}, {})\n", path.display(), ByteSize(bytes), took(started)));
+            }
+            // One that is not there is no failure where everything is asked for.
+            Err(reason) if wanted.len() > 1 && record.status == Status::Skipped => {
+                output::complain(&format!("{}: skipped: {reason}\n", record.artifact));
+            }
+            Err(reason) => trouble = Some(format!("{}: {reason}", record.artifact)),
+        }
+    }
     bundle.remove();
-    let path = outcome?;
-    let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-    let took = format_duration(started.elapsed());
-    output::say(&format!("{}  ({}, {took})\n", path.display(), ByteSize(bytes)));
-    Ok(())
+    trouble.map_or(Ok(()), Err)
 }
 
-async fn print_threads(session: &crate::jvm::Session, deadline: Instant) -> Result<(), String> {
-    let mut reply = session.command("Thread.print -l", deadline).await.map_err(|error| error.to_string())?;
+type Work<'a> = Pin<Box<dyn Future<Output = ArtifactRecord> + 'a>>;
+
+fn begin<'a>(
+    artifact: DumpArtifact,
+    session: &'a Session,
+    bundle: &'a Bundle,
+    deadline: Instant,
+) -> (&'static str, Work<'a>) {
+    match artifact {
+        DumpArtifact::Threads | DumpArtifact::All => {
+            ("threads-1.txt", Box::pin(capture_threads(session, bundle, "threads-1.txt", deadline)))
+        }
+        DumpArtifact::Histogram => ("histogram.txt", Box::pin(capture_histogram(session, bundle, deadline))),
+        DumpArtifact::Jfr => (
+            "recording.jfr",
+            Box::pin(
+                async move { capture_recording(session, bundle, &Recording::default(), deadline).await },
+            ),
+        ),
+        DumpArtifact::Heap => (
+            "heap.hprof",
+            Box::pin(async move {
+                capture_heap(session, bundle, "heap.hprof", false, &Rates::default(), deadline).await
+            }),
+        ),
+    }
+}
+
+fn finish(record: &ArtifactRecord, bundle: &Bundle, to: &Path) -> Result<PathBuf, String> {
+    let reason = || record.reason.clone().unwrap_or_default();
+    match (&record.file, record.status) {
+        (Some(file), Status::Complete) => keep(&bundle.folder().join(file), to, file),
+        (Some(file), _) => keep(&bundle.folder().join(file), to, file)
+            .and_then(|path| Err(format!("{}; what there is: {}", reason(), path.display()))),
+        (None, _) => Err(reason()),
+    }
+}
+
+async fn print(session: &Session, command: &str, deadline: Instant) -> Result<(), String> {
+    let mut reply = session.command(command, deadline).await.map_err(|error| error.to_string())?;
     loop {
         let chunk = reply.chunk().await.map_err(|error| error.to_string())?;
         if chunk.is_empty() {
@@ -97,27 +180,45 @@ fn keep(from: &Path, folder: &Path, name: &str) -> Result<PathBuf, String> {
     Err(format!("{} holds ten thousand of them", folder.display()))
 }
 
-/// Shows on standard error, after two seconds and then each second, how far it is.
+fn took(begun: Instant) -> String {
+    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    format_duration(Duration::from_millis(milliseconds))
+}
+
+/// A line on standard error that is written over, after two seconds.
+#[derive(Debug, Default)]
+struct Shown(bool);
+
+impl Shown {
+    fn at(&mut self, begun: Instant, text: &str) {
+        if begun.elapsed() >= PROGRESS_AFTER {
+            output::complain(&format!("\r{text}, {}s ", begun.elapsed().as_secs()));
+            self.0 = true;
+        }
+    }
+
+    fn end(&self) {
+        if self.0 {
+            output::complain("\n");
+        }
+    }
+}
+
+/// Shows how far it is.
 async fn with_progress<T>(work: impl Future<Output = T>, path: &Path) -> T {
     tokio::pin!(work);
     let begun = Instant::now();
     let mut tick = interval(Duration::from_secs(1));
-    let mut shown = false;
+    let mut shown = Shown::default();
     loop {
         tokio::select! {
             done = &mut work => {
-                if shown {
-                    output::complain("\n");
-                }
+                shown.end();
                 return done;
             }
             _ = tick.tick() => {
-                if begun.elapsed() >= PROGRESS_AFTER {
-                    let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-                    let line = format!("\r{} written, {}s ", ByteSize(bytes), begun.elapsed().as_secs());
-                    output::complain(&line);
-                    shown = true;
-                }
+                let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+                shown.at(begun, &format!("{} written", ByteSize(bytes)));
             }
         }
     }

@@ -10,6 +10,8 @@ mod client;
 #[cfg(feature = "agent")]
 mod dump;
 #[cfg(feature = "agent")]
+mod events;
+#[cfg(feature = "agent")]
 mod healthcheck;
 #[cfg(feature = "agent")]
 mod jcmd;
@@ -55,6 +57,8 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
         Verb::Healthcheck(healthcheck) => healthcheck::healthcheck(environment, inherited, &healthcheck),
         #[cfg(feature = "agent")]
         Verb::Status(status) => operator::status(&status),
+        #[cfg(feature = "agent")]
+        Verb::Events(arguments) => events::events(&arguments),
         #[cfg(feature = "agent")]
         Verb::Hold(hold) => operator::hold(&hold),
         #[cfg(feature = "agent")]

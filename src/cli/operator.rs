@@ -16,29 +16,46 @@ use std::time::Duration;
 /// An agent that does not answer within this is not there.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Asks the agent of this container.
+/// Asks the agent of this container, and reads its whole answer.
 ///
 /// # Errors
 /// Why nobody answers, and what to do.
 pub(super) fn ask(request: Request) -> Result<String, String> {
+    let mut text = String::new();
+    send(request, &mut |stream| stream.read_to_string(&mut text).map(drop))?;
+    Ok(text)
+}
+
+/// Sends the request, and hands the stream on which the answer comes to `read`, which
+/// must get at least a byte: an agent closes without a word on whom it does not trust.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn send(
+    request: Request,
+    read: &mut dyn FnMut(&mut dyn Read) -> std::io::Result<()>,
+) -> Result<(), String> {
     let mut trouble = None;
     for path in sockets() {
+        let mut counted = None;
         let answer = (|| {
             let mut stream = UnixStream::connect(&path)?;
             if !is_honest(&stream, &path) {
                 return Err(std::io::Error::other("somebody else listens there"));
             }
-            stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(request.encode().as_bytes())?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok::<_, std::io::Error>(text)
+            if request == (Request::Events { follow: true }) {
+                stream.set_read_timeout(None)?;
+            }
+            let counting = counted.insert(Counting { stream, bytes: 0 });
+            read(counting)
         })();
+        let bytes = counted.map_or(0, |counting| counting.bytes);
         match answer {
-            Ok(text) if !text.is_empty() => return Ok(text),
-            // It closes without a word on whom it does not trust.
-            Ok(_) => trouble = Some(refused(&path)),
+            Ok(()) if bytes > 0 || matches!(request, Request::Events { .. }) => return Ok(()),
+            Ok(()) => trouble = Some(refused(&path)),
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
                 trouble = Some(refused(&path));
             }
@@ -52,6 +69,20 @@ pub(super) fn ask(request: Request) -> Result<String, String> {
          main process was started"
             .to_owned()
     }))
+}
+
+/// Knows whether anything came.
+struct Counting {
+    stream: UnixStream,
+    bytes: usize,
+}
+
+impl Read for Counting {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.bytes = self.bytes.saturating_add(count);
+        Ok(count)
+    }
 }
 
 /// Whoever listens is whom the folder belongs to.
@@ -116,12 +147,18 @@ fn say(answer: Result<String, String>) -> u8 {
 fn describe(status: &Status) -> String {
     let seconds = |seconds| format_duration(Duration::from_secs(seconds));
     let mut text = format!("service  {} on {}, {}\n", status.service, status.platform, status.phase);
+    if let Some(left) = status.stop_deadline_seconds {
+        let _always = writeln!(text, "stop     everything is over in {}", seconds(left));
+    }
     if let Some(health) = &status.health {
         let _always = write!(text, "health   {} for {}", health.state, seconds(health.for_seconds));
         let _always = match &health.last_failure {
             Some(reason) => writeln!(text, "; last failure: {reason}"),
             None => writeln!(text),
         };
+        for change in &health.changes {
+            let _always = writeln!(text, "         {} {} {}", change.time, change.state, change.reason);
+        }
     }
     if let Some(jvm) = &status.jvm {
         let _always = write!(text, "jvm      {} (pid {})", jvm.version, jvm.pid);
@@ -131,10 +168,17 @@ fn describe(status: &Status) -> String {
         if let (Some(threads), Some(collections)) = (jvm.threads, jvm.collections) {
             let _always = write!(text, ", {threads} threads, {collections} collections");
         }
+        if let Some(percent) = jvm.gc_percent {
+            let _always = write!(text, ", {percent}% of its time in them");
+        }
         text.push('\n');
     }
     for rule in &status.rules {
-        let _always = writeln!(text, "rule     {} on {}", rule.name, rule.on);
+        let limit = rule
+            .limit
+            .as_ref()
+            .map_or_else(String::new, |limit| format!(": acted {} of {limit}", rule.acted));
+        let _always = writeln!(text, "rule     {} on {}{limit}", rule.name, rule.on);
     }
     for event in &status.events {
         let path = event.path.as_deref().unwrap_or("not stored");

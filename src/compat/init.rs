@@ -3,7 +3,7 @@
 
 use crate::sys::process::{self, Pid, Reaped, Status, reap};
 use crate::sys::signals::{Inherited, Received, SignalDescriptor};
-use crate::sys::spawn::{self, Failure, Image, Session};
+use crate::sys::spawn::{self, Failure, Image, Session, Streams};
 use crate::sys::{descriptors, terminal};
 use crate::units::{Attributes, Signal};
 use nix::errno::Errno;
@@ -151,7 +151,7 @@ fn image(
         credentials: None,
         attributes: Attributes::default(),
         session,
-        output: None,
+        streams: Streams::Inherited,
     }
 }
 

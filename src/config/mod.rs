@@ -8,6 +8,7 @@
 //! machine, are [`crate::plan`]'s. Does no I/O but reading its file.
 
 mod attributes;
+mod capture;
 mod condition;
 mod diagnostics;
 mod document;
@@ -15,19 +16,24 @@ mod health;
 mod journal;
 mod jvm;
 mod layers;
+mod output;
 mod reader;
 mod rules;
 mod sections;
+mod trigger;
 mod values;
 
+pub use capture::{Capture, Recording};
 pub use condition::{Condition, Test};
 pub use diagnostics::{Diagnostic, Diagnostics, Place, SourceId};
 pub use health::Health;
 pub use journal::Entry;
 pub use jvm::DiagnosticOption;
 pub use layers::{Inputs, load};
-pub use rules::{Artifact, Bound, Capture, Limit, Measure, Trigger, When, default_rules};
+pub use output::Output;
+pub use rules::{LastResort, Limit, When, default_rules};
 pub use sections::{Config, Exit, Hook, Log, Main, OnFailure, Preflight, Rule, Service, Stage, Stop, Store};
+pub use trigger::{Bound, Measure, Trigger};
 pub use values::{Format, Forwarding, Level, Reachable, Setting, StoreUrl};
 
 /// Where the configuration lives unless `--config` or `BOOKEND_CONFIG` says otherwise.

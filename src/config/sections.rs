@@ -1,12 +1,15 @@
 //! The sections of `bookend.toml`, with every key and its default.
 
 use super::attributes::AttributeKeys;
+use super::capture::Capture;
 use super::condition::Condition;
 use super::diagnostics::Place;
 use super::health::Health;
 use super::jvm::Jvm;
+use super::output::Output;
 use super::reader::{Context, Reader};
-use super::rules::{Capture, Limit, Trigger, When};
+use super::rules::{LastResort, Limit, When};
+use super::trigger::Trigger;
 use super::values::{Format, Forwarding, Level, Reachable, Setting, StoreUrl};
 use crate::units::Signal;
 use std::collections::BTreeMap;
@@ -51,6 +54,7 @@ pub struct Main {
     pub attributes: AttributeKeys,
     pub stop_signal: Option<Setting<Signal>>,
     pub reserve: Option<Setting<Duration>>,
+    pub output: Option<Setting<Output>>,
 }
 
 /// `[stop]`
@@ -124,6 +128,7 @@ pub struct Rule {
     pub limit: Setting<Limit>,
     pub deadline: Setting<Duration>,
     pub hold: Option<Setting<Duration>>,
+    pub last_resort: Option<Setting<LastResort>>,
 }
 
 /// `[store]`
@@ -190,6 +195,7 @@ impl Main {
             attributes: AttributeKeys::read(&mut reader, context),
             stop_signal: reader.optional("stop_signal", context),
             reserve: reader.optional("reserve", context),
+            output: reader.optional("output", context),
         };
         reader.finish(context);
         section

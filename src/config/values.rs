@@ -61,6 +61,11 @@ impl Words for super::sections::OnFailure {
     const WORDS: &'static [(&'static str, Self)] = &[("abort", Self::Abort), ("continue", Self::Continue)];
 }
 
+impl Words for super::rules::LastResort {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("crash-report", Self::CrashReport), ("none", Self::Nothing)];
+}
+
 fn from_words<T: Words>(value: &Value) -> Result<T, Option<String>> {
     let (Value::String(text) | Value::Text(text)) = value else {
         return Err(None);
@@ -101,6 +106,7 @@ read_as_words! {
     Level => "a log level: \"error\", \"warn\", \"info\" or \"debug\"",
     super::sections::Stage => "a stage: \"pre-start\" or \"post-stop\"",
     super::sections::OnFailure => "\"abort\" or \"continue\"",
+    super::rules::LastResort => "\"crash-report\" or \"none\"",
 }
 
 impl FromNode for String {

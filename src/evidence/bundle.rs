@@ -1,10 +1,15 @@
 //! One event's folder while it is made: in the spool, private, unfinished.
 
+use super::manifest::{Lost, Manifest};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+
+/// What is known of an event while it is captured: read by whoever comes after a
+/// life that was cut short.
+const PROGRESS: &str = "event.json";
 
 /// Dumps hold passwords: nobody else reads them.
 pub const PRIVATE_FILE: u32 = 0o600;
@@ -133,8 +138,24 @@ impl Bundle {
         }
     }
 
+    /// Notes how far the event is, so that it is known if we are killed.
+    ///
+    /// # Errors
+    /// As writing a file does.
+    pub fn note_progress(&self, manifest: &Manifest) -> Result<(), String> {
+        let unfinished = self.unfinished(PROGRESS);
+        let bytes = manifest.to_bytes()?;
+        drop(fs::remove_file(&unfinished));
+        let written = self.open(PROGRESS).and_then(|(_, mut file)| {
+            file.write_all(&bytes)?;
+            fs::rename(&unfinished, self.folder.join(PROGRESS))
+        });
+        written.map_err(|error| format!("cannot write {PROGRESS}: {error}"))
+    }
+
     /// Removes the folder once it is empty.
     pub fn remove(self) {
+        drop(fs::remove_file(self.folder.join(PROGRESS)));
         drop(fs::remove_dir(&self.folder));
         drop(self.lock);
     }
@@ -148,23 +169,43 @@ fn lock(folder: &Path) -> Option<Flock<File>> {
 }
 
 /// Clears what lives that were cut short have left in `spool`: half files are
-/// removed, whole ones stay. The folders in which something stayed.
-pub fn clear_unfinished(spool: &Path) -> Vec<PathBuf> {
+/// removed, whole ones stay. What is known of each.
+pub fn clear_unfinished(spool: &Path) -> Vec<Lost> {
     let Ok(entries) = fs::read_dir(spool) else { return Vec::new() };
-    let mut kept = Vec::new();
+    let mut lost = Vec::new();
     for folder in entries.flatten().map(|entry| entry.path()) {
         // Another bookend's, on the same volume.
         let Some(_lock) = lock(&folder) else { continue };
+        let mut kept = Vec::new();
         for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if file.file_name().to_string_lossy().starts_with('.') {
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
                 drop(fs::remove_file(file.path()));
+            } else if name != PROGRESS {
+                kept.push(name);
             }
         }
         if fs::remove_dir(&folder).is_err() {
-            kept.push(folder);
+            kept.sort();
+            let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let trigger = trigger_of(&folder).unwrap_or_else(|| "unknown".to_owned());
+            lost.push(Lost { id, trigger, kept });
         }
     }
-    kept
+    lost
+}
+
+/// From what the dead life noted.
+fn trigger_of(folder: &Path) -> Option<String> {
+    let bytes = fs::read(folder.join(PROGRESS)).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    Some(value.get("event")?.get("trigger")?.as_str()?.chars().take(100).collect())
+}
+
+/// Removes an event of which nothing is left but that it was.
+pub fn forget(folder: &Path) {
+    drop(fs::remove_file(folder.join(PROGRESS)));
+    drop(fs::remove_dir(folder));
 }
 
 #[cfg(test)]
@@ -184,7 +225,9 @@ mod tests {
                 dead.finish("whole", "whole").expect("finished");
             }
         }
-        assert_eq!(clear_unfinished(&spool), [spool.join("dead-but-whole")]);
+        let lost = clear_unfinished(&spool);
+        let [event] = lost.as_slice() else { panic!("{lost:?}") };
+        assert_eq!((event.id.as_str(), event.kept.as_slice()), ("dead-but-whole", &["whole".to_owned()][..]));
         assert!(half.exists() && !spool.join("dead").exists());
         assert!(!spool.join("dead-but-whole/.half.unfinished").exists());
         fs::remove_dir_all(&spool).expect("removed");

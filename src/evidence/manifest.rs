@@ -1,6 +1,8 @@
 //! `manifest.json`: what happened, what was saved, what was not and why.
 
+use super::digest::Digest;
 use serde::Serialize;
+use std::time::Duration;
 
 /// The form of this file; raised when a reader would have to change.
 const FORMAT: u32 = 1;
@@ -19,7 +21,22 @@ pub struct Manifest {
     /// Why there is no `jvm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jvm_missing: Option<String>,
+    /// What was done to the service or to the plan, and must be known to read the rest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Events that earlier lives could not bring to their end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
     pub artifacts: Vec<ArtifactRecord>,
+}
+
+/// What is known of an event that was cut short: by a SIGKILL, by the kernel's OOM killer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lost {
+    pub id: String,
+    pub trigger: String,
+    /// What of it is whole, and where.
+    pub kept: Vec<String>,
 }
 
 /// Who wrote it.
@@ -106,8 +123,75 @@ pub struct ArtifactRecord {
     pub sha256: Option<String>,
     /// How long it took to capture.
     pub duration_ms: u64,
+    /// Why it is not whole, or how it was got where that is not the usual way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Where time decided: what it was expected to take, and the time that there was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
+}
+
+impl ArtifactRecord {
+    fn new(artifact: &'static str, status: Status, took: Duration) -> Self {
+        Self {
+            artifact,
+            status,
+            file: None,
+            bytes: None,
+            sha256: None,
+            duration_ms: milliseconds(took),
+            reason: None,
+            estimate_ms: None,
+            left_ms: None,
+        }
+    }
+
+    pub fn complete(artifact: &'static str, file: &str, took: Duration) -> Self {
+        Self { file: Some(file.to_owned()), ..Self::new(artifact, Status::Complete, took) }
+    }
+
+    pub fn partial(artifact: &'static str, file: &str, reason: impl Into<String>, took: Duration) -> Self {
+        let record = Self::new(artifact, Status::Partial, took);
+        Self { file: Some(file.to_owned()), reason: Some(reason.into()), ..record }
+    }
+
+    pub fn failed(artifact: &'static str, reason: impl Into<String>, took: Duration) -> Self {
+        Self { reason: Some(reason.into()), ..Self::new(artifact, Status::Failed, took) }
+    }
+
+    pub fn skipped(artifact: &'static str, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..Self::new(artifact, Status::Skipped, Duration::ZERO) }
+    }
+
+    /// Not tried, since it would not have fitted.
+    pub fn cut(artifact: &'static str, reason: String, estimate: Duration, left: Duration) -> Self {
+        Self {
+            estimate_ms: Some(milliseconds(estimate)),
+            left_ms: Some(milliseconds(left)),
+            ..Self::skipped(artifact, reason)
+        }
+    }
+
+    #[must_use]
+    pub fn with_digest(self, digest: Digest) -> Self {
+        Self { bytes: Some(digest.bytes), sha256: Some(digest.sha256), ..self }
+    }
+
+    /// Adds to what is said of it.
+    #[must_use]
+    pub fn with_note(mut self, text: &str) -> Self {
+        self.reason = Some(match self.reason.take() {
+            Some(reason) => format!("{reason}; {text}"),
+            None => text.to_owned(),
+        });
+        self
+    }
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Manifest {
@@ -120,6 +204,8 @@ impl Manifest {
             stop: None,
             jvm: None,
             jvm_missing: None,
+            notes: Vec::new(),
+            lost: Vec::new(),
             artifacts: Vec::new(),
         }
     }

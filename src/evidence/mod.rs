@@ -9,7 +9,7 @@ mod digest;
 mod manifest;
 mod mask;
 
-pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER, clear_unfinished};
+pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER, clear_unfinished, forget};
 pub use digest::{Digest, Hasher, digest_file};
-pub use manifest::{ArtifactRecord, Event, Jvm, Manifest, Service, Status, Stop, Tool};
+pub use manifest::{ArtifactRecord, Event, Jvm, Lost, Manifest, Service, Status, Stop, Tool};
 pub use mask::{MASKED, mask};

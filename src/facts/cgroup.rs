@@ -19,6 +19,17 @@ pub fn available_memory() -> Option<u64> {
     Some(memory_limit()?.saturating_sub(used))
 }
 
+/// The share of the last ten seconds in which nobody here could run for want of
+/// memory, in percent (`memory.pressure`, "full avg10"; cgroup v2 with PSI only).
+pub fn memory_pressure() -> Option<f64> {
+    parse_pressure(&std::fs::read_to_string("/sys/fs/cgroup/memory.pressure").ok()?)
+}
+
+fn parse_pressure(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("full "))?;
+    line.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?.parse().ok()
+}
+
 /// How often the kernel killed something in here for want of memory
 /// (`memory.events`, v1: `memory.oom_control`).
 pub fn oom_kills() -> u64 {
@@ -43,6 +54,13 @@ fn parse_limit(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pressure_as_the_kernel_prints_it() {
+        let text = "some avg10=1.50 avg60=0.10 avg300=0.00 total=1\nfull avg10=12.34 avg60=0.05 avg300=0.00 total=2\n";
+        assert_eq!(parse_pressure(text), Some(12.34));
+        assert_eq!(parse_pressure("nonsense"), None);
+    }
 
     #[test]
     fn no_limit_is_told_in_two_ways() {

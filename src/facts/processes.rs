@@ -153,6 +153,32 @@ pub fn descriptors(pid: Pid) -> Option<(u64, u64)> {
     Some((u64::try_from(open).ok()?, limit))
 }
 
+/// Its threads, of whatever kind.
+pub fn threads(pid: Pid) -> Option<u64> {
+    u64::try_from(std::fs::read_dir(path(pid, "task")).ok()?.count()).ok()
+}
+
+/// Each of its threads with the processor time that it had, in clock ticks
+/// (`proc(5)`, `stat` fields 14 and 15).
+pub fn thread_times(pid: Pid) -> Vec<(Pid, u64)> {
+    let entries = std::fs::read_dir(path(pid, "task")).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let thread = Pid::from_number(entry.file_name().to_str()?.parse().ok()?)?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+            let mut ticks = || fields.next()?.parse::<u64>().ok();
+            Some((thread, ticks()?.saturating_add(ticks()?)))
+        })
+        .collect()
+}
+
+/// A thread's name: of a Java thread, its first 15 characters.
+pub fn thread_name(pid: Pid, thread: Pid) -> String {
+    let text = std::fs::read_to_string(path(pid, &format!("task/{thread}/comm"))).unwrap_or_default();
+    text.trim_end().to_owned()
+}
+
 /// A file or folder of it: `/proc/PID/NAME`.
 pub fn path(pid: Pid, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{name}"))

@@ -49,6 +49,11 @@ impl CrashFiles {
         }
     }
 
+    /// It was told another path while it ran.
+    pub fn dump_heap_to(&mut self, path: PathBuf) {
+        self.heap_dump_path = Some(path);
+    }
+
     /// The report of a crash (`hs_err_pidN.log`).
     pub fn report(&self) -> Option<PathBuf> {
         let name = format!("hs_err_pid{}.log", self.pid);

@@ -21,6 +21,7 @@ pub use attach::Failure;
 pub use crash::CrashFiles;
 pub use heap::{DumpOutcome, judge_dump, used_bytes};
 pub use locate::{find, find_all};
+pub use options::gc_log_files;
 pub use perf::Counters;
 pub use reply::Reply;
 pub use session::{Session, Version};

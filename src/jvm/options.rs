@@ -22,3 +22,54 @@ pub(super) fn options(target: &Target) -> Vec<String> {
     words.extend(processes::command_line(target.pid));
     words
 }
+
+/// The files to which that JVM was told to log collections: `-Xlog:…:file=PATH` and
+/// `-Xlog:…:PATH` (JEP 158), and `-Xloggc:PATH`. `%p` in a name is the pid.
+pub fn gc_log_files(target: &Target) -> Vec<std::path::PathBuf> {
+    let folder = std::fs::read_link(processes::path(target.pid, "cwd")).unwrap_or_else(|_| "/".into());
+    let pid = target.inner_pid().to_string();
+    options(target)
+        .iter()
+        .filter_map(|option| gc_log_file(option))
+        .map(|name| folder.join(name.replace("%p", &pid)))
+        .collect()
+}
+
+fn gc_log_file(option: &str) -> Option<String> {
+    if let Some(path) = option.strip_prefix("-Xloggc:") {
+        return Some(path.to_owned());
+    }
+    let mut parts = option.strip_prefix("-Xlog:")?.splitn(2, ':');
+    let (what, rest) = (parts.next()?, parts.next()?);
+    if !what.contains("gc") && !what.contains("all") {
+        return None;
+    }
+    // `file="a:b"` keeps its colons.
+    let rest = rest.strip_prefix("file=").unwrap_or(rest);
+    let path = match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next()?,
+        None => rest.split(':').next()?,
+    };
+    (!path.is_empty() && !matches!(path, "stdout" | "stderr")).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gc_log_that_the_flags_name() {
+        for (option, path) in [
+            ("-Xlog:gc*:file=/var/log/gc.log:time,level:filecount=5,filesize=10m", Some("/var/log/gc.log")),
+            ("-Xlog:gc*,safepoint:gc-%p.log", Some("gc-%p.log")),
+            ("-Xlog:gc:file=\"/a:b/gc.log\":time", Some("/a:b/gc.log")),
+            ("-Xloggc:/old.log", Some("/old.log")),
+            ("-Xlog:gc:stdout", None),
+            ("-Xlog:gc*", None),
+            ("-Xlog:class+load:file=/classes.log", None),
+            ("-Xmx1g", None),
+        ] {
+            assert_eq!(gc_log_file(option).as_deref(), path, "{option}");
+        }
+    }
+}

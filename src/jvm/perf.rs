@@ -7,6 +7,7 @@
 
 use super::Target;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -110,6 +111,13 @@ impl Counters {
         let (young, old) = (of(0), of(1));
         let maximum = if young == old { old } else { young.saturating_add(old) };
         Some(maximum).filter(|maximum| *maximum > 0)
+    }
+}
+
+/// One a line, sorted by name.
+impl fmt::Display for Counters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, value)| writeln!(formatter, "{name}={value}"))
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Fact {
     /// A stop is under way: what needs the JVM must be done by `evidence_until`,
     /// everything by `deadline`.
     StopRequested { signal: Signal, begun: Moment, evidence_until: Moment, deadline: Moment },
+    /// The main process was asked to end, does not, and is killed then.
+    KillComes { at: Moment },
     /// End by then; what is not done will not be.
     Finish { by: Moment },
 }
@@ -65,6 +67,7 @@ impl Fact {
                 ],
             ),
             Self::Finish { by } => (4, [by.nanoseconds(), 0, 0, 0]),
+            Self::KillComes { at } => (5, [at.nanoseconds(), 0, 0, 0]),
         };
         write(buffer, tag, numbers)
     }
@@ -88,6 +91,7 @@ impl Fact {
                 deadline: Moment::from_nanoseconds(d),
             },
             4 => Self::Finish { by: Moment::from_nanoseconds(a) },
+            5 => Self::KillComes { at: Moment::from_nanoseconds(a) },
             _ => return None,
         })
     }

@@ -32,8 +32,9 @@ pub enum ProbePlan {
     Exec(Program),
 }
 
-/// How many answers make a state.
-#[derive(Clone, Copy, Debug)]
+/// How many answers make a state. Without `[health]`, where the platform alone says it, its
+/// own thresholds hold.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Thresholds {
     /// Failures before readiness do not count so long.
     pub start_period: Duration,

@@ -8,7 +8,7 @@ use super::programs::Program;
 use crate::config::{Config, Diagnostic, DiagnosticOption, Diagnostics};
 use crate::facts::Facts;
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const VARIABLE: &str = "JDK_JAVA_OPTIONS";
 
@@ -57,6 +57,18 @@ pub(super) fn add_options(
     options
 }
 
+/// Where the JVM dumps its heap at an OutOfMemoryError, if that is asked for and the user has
+/// said nothing of it: also a JVM that does not read the variable is told so.
+pub(super) fn heap_dump(config: &Config, facts: &Facts, main: &Program) -> Option<PathBuf> {
+    let is_asked = config.jvm.diagnostics.value.0.contains(&DiagnosticOption::HeapDumpOnOutOfMemory);
+    let is_said = || said_already(facts, main).iter().any(|word| word.contains("HeapDump"));
+    (is_asked && !is_said()).then(|| config.jvm.folder.value.join(heap_dump_name(facts.started)))
+}
+
+fn heap_dump_name(started: u64) -> String {
+    format!("java-oom-{started}.hprof")
+}
+
 /// Every word in which the user may have said something about the same.
 fn said_already(facts: &Facts, main: &Program) -> Vec<String> {
     let names = [VARIABLE, "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"];
@@ -80,7 +92,7 @@ fn words(option: DiagnosticOption, folder: &Path, started: u64) -> (&'static str
             "HeapDumpOnOutOfMemoryError",
             vec![
                 "-XX:+HeapDumpOnOutOfMemoryError".to_owned(),
-                format!("-XX:HeapDumpPath={}", file(&format!("java-oom-{started}.hprof"))),
+                format!("-XX:HeapDumpPath={}", file(&heap_dump_name(started))),
             ],
         ),
         DiagnosticOption::ExitOnOutOfMemory => {

@@ -14,12 +14,13 @@ pub use programs::{Backoff, HookPlan, Preflight, Program};
 pub use stop::StopPlan;
 
 use crate::config::{
-    Capture, Config, Diagnostic, Diagnostics, Format, Level, Limit, Place, Setting, StoreUrl, Trigger, When,
-    default_rules,
+    Capture, Config, Diagnostic, Diagnostics, Format, LastResort, Level, Limit, Place, Rule, Setting,
+    StoreUrl, Trigger, When, default_rules,
 };
 use crate::facts::{Facts, Platform};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that will be done, and why.
@@ -44,6 +45,11 @@ pub struct Plan {
     pub health: Option<HealthPlan>,
     /// What is captured, and where it goes.
     pub evidence: Option<Evidence>,
+    /// The main process's output goes through bookend, and so many bytes of its end are kept.
+    pub keep_output: Option<u64>,
+    /// Where a JVM that was not told so by its options is told, while it runs, to dump
+    /// its heap at an OutOfMemoryError.
+    pub heap_dump: Option<PathBuf>,
     /// The environment that bookend was given, and its children start from.
     pub environment: Vec<(OsString, OsString)>,
     pub memory_limit: Option<u64>,
@@ -79,17 +85,20 @@ pub struct RulePlan {
     pub deadline: Duration,
     /// The container is kept for so long, as far as deadlines allow.
     pub hold: Option<Duration>,
+    /// What is done to a JVM that answers nothing; none: a crash report, if it is about to be
+    /// killed anyway.
+    pub last_resort: Option<LastResort>,
 }
 
 impl Evidence {
     /// The rules that `trigger` sets off.
-    pub fn rules_on(&self, trigger: Trigger) -> impl Iterator<Item = &RulePlan> {
-        self.rules.iter().filter(move |rule| rule.on == trigger)
+    pub fn rules_on(&self, trigger: &Trigger) -> impl Iterator<Item = &RulePlan> {
+        self.rules.iter().filter(move |rule| rule.on == *trigger)
     }
 
     /// Every stop sets off a rule, whatever the service's health.
     pub fn every_stop(&self) -> bool {
-        self.rules_on(Trigger::Stop).any(|rule| rule.when.is_none())
+        self.rules_on(&Trigger::Stop).any(|rule| rule.when.is_none())
     }
 }
 
@@ -111,11 +120,14 @@ pub fn make(
 ) -> Option<Plan> {
     let mut main = programs::main(config, facts, command, diagnostics);
     let (hooks, post_stop) = programs::hooks(config, facts, main.as_ref(), diagnostics);
+    let heap_dump = main.as_ref().and_then(|main| jvm::heap_dump(config, facts, main));
     let jvm_options =
         main.as_mut().map(|main| jvm::add_options(config, facts, main, diagnostics)).unwrap_or_default();
     let stop = stop::plan(config, facts, &post_stop, diagnostics);
     let health = health::plan(config, main.as_ref(), diagnostics);
-    let evidence = evidence(config, health.is_some(), diagnostics);
+    // On ECS the container's own health check is heard of through the task metadata.
+    let is_told = matches!(facts.platform, Platform::Ecs | Platform::EcsFargate);
+    let evidence = evidence(config, health.is_some() || is_told, diagnostics);
     let preflight = programs::preflight(config, diagnostics);
     Some(Plan {
         service: service(config, facts, diagnostics),
@@ -124,12 +136,14 @@ pub fn make(
         log: log(config),
         main: main?,
         jvm_options,
+        heap_dump,
         stop,
         preflight,
         hooks,
         post_stop,
         health,
         evidence,
+        keep_output: config.main.output.as_ref().map(|output| output.value.keep.0),
         environment: facts.environment.clone(),
         memory_limit: facts.memory_limit,
         is_pid_one: facts.is_pid_one,
@@ -179,7 +193,7 @@ fn file_name(text: &str) -> String {
 fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) -> Option<Evidence> {
     unique_names(config.rules.iter().map(|rule| &rule.name), "rules", diagnostics);
     let default = if config.rules.is_empty() && config.store.url.is_some() && cfg!(feature = "agent") {
-        default_rules(has_health)
+        default_rules(has_health, config.main.output.is_some())
     } else {
         Vec::new()
     };
@@ -191,9 +205,11 @@ fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) ->
             diagnostics.push(Diagnostic::error(message, &rule.capture.place, "name at least one artifact"));
         }
         let mut capture = rule.capture.value.clone();
-        capture.sort_by_key(|capture| capture.artifact);
-        if (rule.on.value.needs_health() || rule.when.is_some()) && !has_health {
-            let place = rule.when.as_ref().map_or(&rule.on.place, |when| &when.place);
+        capture.sort_by_key(Capture::rung);
+        check_output(config, rule, diagnostics);
+        let asks = rule.when.as_ref().filter(|when| when.value.needs_health());
+        if (rule.on.value.needs_health() || asks.is_some()) && !has_health {
+            let place = asks.map_or(&rule.on.place, |when| &when.place);
             let message = format!("the rule `{}` asks for the service's health", rule.name.value);
             diagnostics.push(
                 Diagnostic::error(message, place, "nobody probes it")
@@ -202,12 +218,13 @@ fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) ->
         }
         rules.push(RulePlan {
             name: rule.name.value.clone(),
-            on: rule.on.value,
-            when: rule.when.as_ref().map(|when| when.value),
+            on: rule.on.value.clone(),
+            when: rule.when.as_ref().map(|when| when.value.clone()),
             capture,
             limit: rule.limit.value,
             deadline: rule.deadline.value,
             hold: rule.hold.as_ref().map(|hold| hold.value),
+            last_resort: rule.last_resort.as_ref().map(|last_resort| last_resort.value),
         });
     }
     let first = written.first()?;
@@ -230,6 +247,25 @@ fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) ->
         return None;
     };
     Some(Evidence { rules, store: url.value.clone() })
+}
+
+/// What the service prints is there only where bookend carries it.
+fn check_output(config: &Config, rule: &Rule, diagnostics: &mut Diagnostics) {
+    if config.main.output.is_some() {
+        return;
+    }
+    let place = if matches!(rule.on.value, Trigger::Log(_)) {
+        &rule.on.place
+    } else if rule.capture.value.contains(&Capture::Logs) {
+        &rule.capture.place
+    } else {
+        return;
+    };
+    let message = format!("the rule `{}` asks for what the service prints", rule.name.value);
+    diagnostics.push(
+        Diagnostic::error(message, place, "nobody keeps it")
+            .help("add output = { keep = \"256KiB\" } to [main]"),
+    );
 }
 
 fn unique_names<'a>(

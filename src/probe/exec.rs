@@ -1,9 +1,9 @@
-//! Does a program say that all is well?
+//! Running a program within a time: does it say that all is well?
 
 use crate::sys::descriptors;
-use crate::sys::process::{self, Pid};
+use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
-use crate::sys::spawn::{self, Image};
+use crate::sys::spawn::{self, Image, Streams};
 use crate::units::{Signal, format_duration};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -13,15 +13,51 @@ use tokio::net::unix::pipe::Receiver;
 /// So much of what it says is kept: its last line tells why. Bytes.
 const WORDS_LIMIT: usize = 4096;
 
+/// What a program said, and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// None if it was killed at the time's end.
+    pub status: Option<Status>,
+    /// The end of what it printed.
+    pub words: Vec<u8>,
+}
+
 /// Runs `image` to its end; well is exit code 0. At the time's end it is killed,
 /// with everything in its group.
 ///
 /// # Errors
 /// Its last line or its exit code, or that the time was up.
-pub async fn run(mut image: Image, inherited: Inherited, limit: Duration) -> Result<(), String> {
+pub async fn exec(image: Image, inherited: Inherited, limit: Duration) -> Result<(), String> {
+    let command = name(&image);
+    let ended = run(image, inherited, limit, WORDS_LIMIT).await?;
+    match ended.status {
+        None => Err(format!("`{command}` did not end within {}", format_duration(limit))),
+        Some(status) if status.is_success() => Ok(()),
+        Some(status) => {
+            let line = last_line(&ended.words);
+            Err(if line.is_empty() { format!("{status}") } else { format!("{status}: {line}") })
+        }
+    }
+}
+
+fn name(image: &Image) -> String {
+    image.arguments.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Runs `image` to its end, or kills it at the time's end; the last `keep` bytes of
+/// what it printed stay.
+///
+/// # Errors
+/// Why it cannot be run, or how it ended is not known.
+pub async fn run(
+    mut image: Image,
+    inherited: Inherited,
+    limit: Duration,
+    keep: usize,
+) -> Result<Ended, String> {
     let (reader, writer) = descriptors::pipe().map_err(|error| format!("cannot run it: {}", error.desc()))?;
-    image.output = Some(writer.as_raw_fd());
-    let command = image.arguments.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    image.streams = Streams::Captured(writer.as_raw_fd());
+    let command = name(&image);
     let pid = spawn::spawn(&image, &inherited).map_err(|failure| {
         process::reap_ended();
         format!("cannot run `{command}`: {}", failure.error.desc())
@@ -32,37 +68,36 @@ pub async fn run(mut image: Image, inherited: Inherited, limit: Duration) -> Res
         Receiver::from_owned_fd(reader).map_err(|error| format!("cannot read what it says: {error}"))?;
     let mut ended = tokio::task::spawn_blocking(move || process::wait_for(pid));
     let mut words = Vec::new();
+    let mut piece = vec![0; 16 << 10];
     let status = tokio::time::timeout(limit, async {
         let mut is_open = true;
-        let mut piece = [0; WORDS_LIMIT];
         loop {
             tokio::select! {
                 status = &mut ended => return status.ok().flatten(),
                 // Read all the time: a full pipe would stop it.
                 read = output.read(&mut piece), if is_open => match read {
                     Ok(0) | Err(_) => is_open = false,
-                    Ok(size) => keep_tail(&mut words, piece.get(..size).unwrap_or_default()),
+                    Ok(size) => keep_tail(&mut words, piece.get(..size).unwrap_or_default(), keep),
                 },
             }
         }
-    });
-    let Ok(status) = status.await else {
-        // The guard kills it.
-        return Err(format!("`{command}` did not end within {}", format_duration(limit)));
-    };
-    guard.is_over = true;
+    })
+    .await;
     // What is left in the pipe; whoever still holds it is not waited for.
-    let mut piece = [0; WORDS_LIMIT];
     while let Ok(size @ 1..) = output.try_read(&mut piece) {
-        keep_tail(&mut words, piece.get(..size).unwrap_or_default());
+        keep_tail(&mut words, piece.get(..size).unwrap_or_default(), keep);
+        if words.len() >= keep {
+            break;
+        }
     }
     match status {
-        Some(status) if status.is_success() => Ok(()),
-        Some(status) => {
-            let line = last_line(&words);
-            Err(if line.is_empty() { format!("{status}") } else { format!("{status}: {line}") })
+        // The guard kills it.
+        Err(_) => Ok(Ended { status: None, words }),
+        Ok(Some(status)) => {
+            guard.is_over = true;
+            Ok(Ended { status: Some(status), words })
         }
-        None => Err(format!("nobody knows how `{command}` ended")),
+        Ok(None) => Err(format!("nobody knows how `{command}` ended")),
     }
 }
 
@@ -80,9 +115,9 @@ impl Drop for KillOnDrop {
     }
 }
 
-fn keep_tail(words: &mut Vec<u8>, piece: &[u8]) {
+fn keep_tail(words: &mut Vec<u8>, piece: &[u8], keep: usize) {
     words.extend_from_slice(piece);
-    let excess = words.len().saturating_sub(WORDS_LIMIT);
+    let excess = words.len().saturating_sub(keep);
     words.drain(..excess);
 }
 

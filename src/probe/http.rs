@@ -36,6 +36,20 @@ pub struct HttpRequest {
     pub ca_file: Option<PathBuf>,
 }
 
+impl HttpRequest {
+    /// Only to fetch something.
+    pub fn get(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            headers: BTreeMap::new(),
+            status: vec![200],
+            body: None,
+            insecure: false,
+            ca_file: None,
+        }
+    }
+}
+
 /// A request and the client that sends it; connections are kept.
 #[derive(Debug)]
 pub struct Http {
@@ -73,6 +87,25 @@ impl Http {
     /// What was answered instead, or that nothing was in time.
     pub async fn ask(&self, limit: Duration) -> Result<(), String> {
         let answer = self.answer();
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {}", crate::units::format_duration(limit))),
+        }
+    }
+
+    /// The body's first 256 KiB, if the status is as it should be.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn fetch(&self, limit: Duration) -> Result<String, String> {
+        let answer = async {
+            let request = self.client.get(&self.request.url).headers(self.headers.clone());
+            let mut response = request.send().await.map_err(|error| in_words(&error))?;
+            if !self.request.status.contains(&response.status().as_u16()) {
+                return Err(format!("HTTP {}", response.status()));
+            }
+            self.read(&mut response, BODY_LIMIT).await
+        };
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {}", crate::units::format_duration(limit))),

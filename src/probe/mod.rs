@@ -8,7 +8,7 @@ mod http;
 mod resolve;
 mod tcp;
 
-pub use exec::run as exec;
+pub use exec::{Ended, exec, run};
 pub use http::{Http, HttpRequest};
 pub use resolve::resolve;
 pub use tcp::connect;

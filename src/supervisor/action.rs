@@ -1,5 +1,6 @@
 //! The only place of effects: what the state machine asked for, done.
 
+use super::carrying::Carried;
 use super::children::Children;
 use super::environment::{self, Variables};
 use super::exports::ExportFile;
@@ -10,7 +11,7 @@ use crate::link::{Fact, MAXIMUM_SIZE};
 use crate::plan::{HookPlan, Plan, Program};
 use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
-use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Stage};
+use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Stage, Streams};
 use crate::sys::{attributes, clock, descriptors, entry, memory, signals, socket, terminal};
 use crate::units::Signal;
 use nix::errno::Errno;
@@ -29,7 +30,8 @@ pub struct Roles {
     /// rights: a store's directory.
     pub prepare_agent: fn(&Plan),
     /// Runs until the link closes.
-    pub agent: fn(&Plan, OwnedFd, Inherited) -> u8,
+    /// Given the link, and the ring in which the end of the main process's output is.
+    pub agent: fn(&Plan, OwnedFd, Option<OwnedFd>, Inherited) -> u8,
 }
 
 /// Everything that effects need.
@@ -41,6 +43,8 @@ pub(super) struct Effects<'a> {
     pub(super) children: Children,
     /// Our end of the link, while an agent runs.
     pub(super) link: Option<OwnedFd>,
+    /// The main process's output, where it goes through us.
+    carried: Option<Carried>,
     exported: Variables,
     export_file: Option<ExportFile>,
     /// A group of its own for each child; but on a terminal all share ours, so that
@@ -71,6 +75,7 @@ impl<'a> Effects<'a> {
             roles,
             children: Children::default(),
             link: None,
+            carried: None,
             exported: Variables::new(),
             export_file: None,
             session: if terminal::has_foreground() { Session::Shared } else { Session::Group },
@@ -98,9 +103,9 @@ impl<'a> Effects<'a> {
             }
             Action::ContinueGroup => continue_group(),
             Action::SignalLeftovers(signal) => {
-                let agent = self.children.pid_of(Child::Agent);
+                let roles = self.children.roles();
                 for signal in [signal, Signal::CONT] {
-                    if !leftovers::signal(self.plan.is_pid_one, agent, signal) {
+                    if !leftovers::signal(self.plan.is_pid_one, &roles, signal) {
                         debug!("cannot look for leftovers: there is no /proc");
                     }
                 }
@@ -110,6 +115,7 @@ impl<'a> Effects<'a> {
                 self.tell(Fact::StopRequested { signal, begun, evidence_until, deadline });
             }
             Action::TellMainEnded { status, asked } => self.tell(Fact::MainEnded { status, asked }),
+            Action::TellKill { at } => self.tell(Fact::KillComes { at }),
             Action::TellFinish { by } => self.tell(Fact::Finish { by }),
             Action::Note(note) => notes::note(self.plan, note),
             Action::Exit(_) => {}
@@ -167,6 +173,7 @@ impl<'a> Effects<'a> {
     fn spawn(&mut self, child: Child, outcome: Option<Outcome>) -> Event {
         match child {
             Child::Preflight | Child::Agent => self.fork_role(child),
+            Child::Carrier => self.start_carrier(),
             Child::Main => {
                 let variables = environment::of(&self.plan.environment, &self.exported, &self.plan.main);
                 let event = self.start(child, &self.plan.main, &variables);
@@ -194,11 +201,32 @@ impl<'a> Effects<'a> {
         }
     }
 
+    /// Without one the main process prints to our own streams, as it does by default.
+    fn start_carrier(&mut self) -> Event {
+        let main_runs = self.children.pid_of(Child::Main).is_some();
+        if let (None, Some(keep), false) = (&self.carried, self.plan.keep_output, main_runs) {
+            self.carried = Carried::open(keep);
+        }
+        if self.carried.is_none() {
+            return Event::Skipped(Child::Carrier);
+        }
+        let event = self.fork_role(Child::Carrier);
+        if let (Event::SpawnFailed(..), false) = (event, main_runs) {
+            self.carried = None;
+            return Event::Skipped(Child::Carrier);
+        }
+        event
+    }
+
     /// The main process has what we inherited for it: descriptors from 3 on, and
     /// the working directory. A pipe must end when the service closes it.
     fn let_go(&mut self) {
+        if let Some(carried) = &mut self.carried {
+            carried.let_go_of_writers();
+        }
         let link = self.link.as_ref().map(AsRawFd::as_raw_fd);
-        let kept: Vec<RawFd> = link.into_iter().chain([self.signals]).collect();
+        let carried = self.carried.as_ref().map(Carried::descriptors).unwrap_or_default();
+        let kept: Vec<RawFd> = link.into_iter().chain([self.signals]).chain(carried).collect();
         descriptors::close_from(3, &kept);
         let current = std::env::current_dir().ok();
         self.directory = current.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
@@ -261,7 +289,10 @@ impl<'a> Effects<'a> {
             credentials: program.identity.as_ref().map(credentials),
             attributes: program.attributes.clone(),
             session: self.session,
-            output: None,
+            streams: match &self.carried {
+                Some(carried) if child == Child::Main => carried.for_main(),
+                _ => Streams::Inherited,
+            },
         };
         match spawn::spawn(&image, self.inherited) {
             Ok(pid) => {
@@ -346,7 +377,13 @@ impl<'a> Effects<'a> {
     fn play(&self, child: Child, link: OwnedFd) -> u8 {
         let own = nix::unistd::Pid::from_raw(0);
         let _lost_race = nix::unistd::setpgid(own, own);
-        descriptors::close_from(3, &[link.as_raw_fd()]);
+        let carried = self.carried.as_ref().filter(|_| child != Child::Preflight);
+        let kept = match carried {
+            Some(carried) if child == Child::Carrier => carried.descriptors(),
+            Some(carried) => vec![carried.ring().as_raw_fd()],
+            None => Vec::new(),
+        };
+        descriptors::close_from(3, &[kept, vec![link.as_raw_fd()]].concat());
         if let Some(directory) = &self.directory {
             let _stay = nix::unistd::chdir(directory.as_c_str());
         }
@@ -373,7 +410,13 @@ impl<'a> Effects<'a> {
             let for_children = signals::ignore_in_agent(self.inherited);
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-agent");
             entry::set_title("bookend agent");
-            (self.roles.agent)(self.plan, link, for_children)
+            let ring = carried.and_then(|carried| carried.ring().try_clone().ok());
+            (self.roles.agent)(self.plan, link, ring, for_children)
+        } else if let (Child::Carrier, Some(carried)) = (child, carried) {
+            // It ends when there is nothing more to carry: no signal but KILL reaches it.
+            let _cosmetic = nix::sys::prctl::set_name(c"bookend-carrier");
+            entry::set_title("bookend carrier");
+            carried.carry()
         } else {
             self.inherited.restore();
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-check");

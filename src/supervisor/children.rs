@@ -32,6 +32,12 @@ impl Children {
         self.0.iter().find(|running| running.pid == pid).map(|running| running.child)
     }
 
+    /// The roles that we play ourselves beside the supervisor's, to the very end.
+    pub(super) fn roles(&self) -> Vec<Pid> {
+        let is_role = |running: &&Running| matches!(running.child, Child::Agent | Child::Carrier);
+        self.0.iter().filter(is_role).map(|running| running.pid).collect()
+    }
+
     pub(super) fn pid_of(&self, child: Child) -> Option<Pid> {
         self.0.iter().find(|running| running.child == child).map(|running| running.pid)
     }

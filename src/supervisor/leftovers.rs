@@ -1,16 +1,16 @@
 //! What is left in the container when the main process is gone.
 
-use crate::facts::processes;
+use crate::facts::processes::{self, Process};
 use crate::sys::process::{self, Pid};
 use crate::units::Signal;
 
-/// Sends `signal` to everything that is left, `keep` and ourselves excepted.
+/// Sends `signal` to everything that is left, what we `keep` and ourselves excepted.
 ///
 /// PID 1 asks the kernel, which reaches processes that fork meanwhile too. With
-/// a process to keep, or where we are not PID 1 and have siblings that are not
+/// processes to keep, or where we are not PID 1 and have siblings that are not
 /// ours, the descendants are walked instead. Returns false if neither is possible.
-pub(super) fn signal(is_pid_one: bool, keep: Option<Pid>, signal: Signal) -> bool {
-    if is_pid_one && keep.is_none() {
+pub(super) fn signal(is_pid_one: bool, keep: &[Pid], signal: Signal) -> bool {
+    if is_pid_one && keep.is_empty() {
         // Nobody left is what we want to hear.
         let _none_left = process::signal_all(signal);
         return true;
@@ -26,7 +26,7 @@ pub(super) fn signal(is_pid_one: bool, keep: Option<Pid>, signal: Signal) -> boo
     let Some(own) = Pid::from_number(nix::unistd::getpid().as_raw()) else {
         return false;
     };
-    let kept = keep.map(|root| processes::descendants(root, &all)).unwrap_or_default();
+    let kept = kept(keep, &all);
     let mut targets = if is_pid_one {
         all.iter().map(|process| process.pid).collect()
     } else {
@@ -43,13 +43,17 @@ pub(super) fn signal(is_pid_one: bool, keep: Option<Pid>, signal: Signal) -> boo
     true
 }
 
-/// Is anything left below us but `keep` and what is below it? True where there
+/// Is anything left below us but what we `keep` and what is below it? True where there
 /// is no `/proc` to look at.
-pub(super) fn any(keep: Option<Pid>) -> bool {
+pub(super) fn any(keep: &[Pid]) -> bool {
     let all = processes::list();
     let Some(own) = Pid::from_number(nix::unistd::getpid().as_raw()).filter(|_| !all.is_empty()) else {
         return true;
     };
-    let kept = keep.map(|root| processes::descendants(root, &all)).unwrap_or_default();
+    let kept = kept(keep, &all);
     processes::descendants(own, &all).into_iter().any(|pid| pid != own && !kept.contains(&pid))
+}
+
+fn kept(roots: &[Pid], all: &[Process]) -> Vec<Pid> {
+    roots.iter().flat_map(|root| processes::descendants(*root, all)).collect()
 }

@@ -6,6 +6,7 @@
 //! panics and never waits without a deadline.
 
 mod action;
+mod carrying;
 mod children;
 mod environment;
 mod exports;

@@ -19,6 +19,7 @@ pub(super) fn name(plan: &Plan, child: Child) -> String {
         Child::PostStop(index) => hook(&plan.post_stop, index),
         Child::Main => "main process".to_owned(),
         Child::Agent => "agent".to_owned(),
+        Child::Carrier => "carrier of the output".to_owned(),
     }
 }
 
@@ -98,6 +99,13 @@ pub(super) fn note(plan: &Plan, note: Note) {
                 "the agent ended; the service is untouched; starting it again"
             );
         }
+        Note::CarrierRestarts { wait } => {
+            warn!(
+                wait = format_duration(wait),
+                "the carrier of the output ended; what was printed meanwhile waits in the pipe; starting it again"
+            );
+        }
+        Note::OutputCutOff => warn!("what the main process printed last is cut off: nobody reads it"),
         Note::Ends { code, reason } => ends(plan, code, reason),
     }
 }
@@ -117,7 +125,7 @@ pub(super) fn ended(plan: &Plan, child: Child, status: Status, took: Duration) {
     let took = format_duration(round(took));
     let name = name(plan, child);
     match child {
-        Child::Agent => debug!(%status, took, "{name} ended"),
+        Child::Agent | Child::Carrier => debug!(%status, took, "{name} ended"),
         Child::Preflight if status.is_success() => info!(took, "{name} passed"),
         Child::Main if status.is_success() => info!(%status, took, "{name} ended"),
         _ => info!(%status, took, "{name} ended"),

@@ -1,7 +1,7 @@
 //! The loop: wait, gather events, let the machine decide, do it.
 
 use super::action::{Effects, Outcome, Roles};
-use super::state::{Action, Child, Event, Machine};
+use super::state::{Action, Event, Machine};
 use super::{leftovers, notes};
 use crate::exit;
 use crate::link::{Deed, MAXIMUM_SIZE};
@@ -108,10 +108,10 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The kernel says when we are alone, not when only the agent is left.
+    /// The kernel says when we are alone, not when only roles of ours are left.
     fn look_for_leftovers(&mut self) {
-        let agent = self.effects.children.pid_of(Child::Agent);
-        if agent.is_some() && self.machine.awaits_leftovers() && !leftovers::any(agent) {
+        let roles = self.effects.children.roles();
+        if !roles.is_empty() && self.machine.awaits_leftovers() && !leftovers::any(&roles) {
             self.take_in(Event::NoLeftovers);
         }
     }

@@ -229,3 +229,33 @@ fn hold_exactly(kept: &[Capability]) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+/// `linux/ioprio.h`: class "best effort" and level, 0 to 7, 4 without a nice value.
+const IO_BACKGROUND: i32 = 2 << 13 | 7;
+const IO_NORMAL: i32 = 2 << 13 | 4;
+
+/// The kernel prefers others: every thread of this process runs as a batch job
+/// (`sched(7)`), and its files wait for those of others (`ioprio_set(2)`).
+///
+/// No nice value: who is not root could not take it back, and a stop needs it back.
+pub fn be_background() {
+    set_preference(libc::SCHED_BATCH, IO_BACKGROUND);
+}
+
+/// As everybody.
+pub fn be_foreground() {
+    set_preference(libc::SCHED_OTHER, IO_NORMAL);
+}
+
+fn set_preference(policy: i32, io: i32) {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let numbers = threads.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    // Both belong to a thread; without /proc this one is better than none.
+    for thread in numbers.chain([0]) {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the structure lives as long as the call, which only reads it.
+        unsafe { libc::sched_setscheduler(thread, policy, &raw const parameters) };
+        // SAFETY: takes numbers; 1 is "a thread".
+        unsafe { libc::syscall(libc::SYS_ioprio_set, 1, thread, io) };
+    }
+}

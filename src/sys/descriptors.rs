@@ -32,6 +32,12 @@ fn is_open(descriptor: RawFd) -> bool {
     flags >= 0
 }
 
+/// The process's standard output.
+pub fn standard_output() -> BorrowedFd<'static> {
+    // SAFETY: `open_missing_standard_streams` opened 1, and nothing closes it.
+    unsafe { BorrowedFd::borrow_raw(1) }
+}
+
 /// The process's standard error.
 pub fn standard_error() -> BorrowedFd<'static> {
     // SAFETY: `open_missing_standard_streams` opened 2, and nothing closes it.

@@ -163,6 +163,16 @@ pub fn signal_all(signal: Signal) -> Result<(), Errno> {
     kill(-1, signal)
 }
 
+/// Sends `signal` to one thread of a process (`tgkill(2)`).
+///
+/// # Errors
+/// As [`signal`].
+pub fn signal_thread(pid: Pid, thread: Pid, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: takes numbers and touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, pid.0, thread.0, signal.number()) };
+    Errno::result(result).map(drop)
+}
+
 fn kill(target: i32, signal: Signal) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.
     let result = unsafe { libc::kill(target, signal.number()) };

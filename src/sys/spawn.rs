@@ -43,8 +43,18 @@ pub struct Image {
     pub credentials: Option<Credentials>,
     pub attributes: Attributes,
     pub session: Session,
-    /// Standard output and standard error go there, and there is no input.
-    pub output: Option<RawFd>,
+    pub streams: Streams,
+}
+
+/// Where a child's standard streams go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// Where ours go.
+    Inherited,
+    /// Output and error to that descriptor, and there is no input.
+    Captured(RawFd),
+    /// Output and error to those descriptors, where there are any.
+    Carried { output: Option<RawFd>, error: Option<RawFd> },
 }
 
 /// Which process group and session the child belongs to.
@@ -300,11 +310,18 @@ impl Prepared<'_> {
                 unsafe { libc::ioctl(0, libc::TIOCSCTTY, 1) };
             }
         }
-        if let Some(output) = self.image.output {
-            // SAFETY: a NUL-terminated path.
-            let nothing = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) };
-            for (from, to) in [(nothing, 0), (output, 1), (output, 2)] {
-                // SAFETY: takes numbers; a missing /dev/null leaves the input as it is.
+        let streams = match self.image.streams {
+            Streams::Inherited => [None; 3],
+            Streams::Captured(output) => {
+                // SAFETY: a NUL-terminated path; without one the input stays as it is.
+                let nothing = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) };
+                [Some(nothing), Some(output), Some(output)]
+            }
+            Streams::Carried { output, error } => [None, output, error],
+        };
+        for (from, to) in streams.into_iter().zip(0..) {
+            if let Some(from) = from {
+                // SAFETY: takes numbers.
                 unsafe { libc::dup2(from, to) };
             }
         }

@@ -7,10 +7,12 @@ mod attributes;
 mod byte_size;
 mod duration;
 mod moment;
+mod schedule;
 mod signal;
 
 pub use attributes::{Attributes, Capability, Limit, Resource};
 pub use byte_size::ByteSize;
 pub use duration::{format_duration, parse_duration};
 pub use moment::Moment;
+pub use schedule::Schedule;
 pub use signal::Signal;

@@ -32,6 +32,11 @@ impl Moment {
         Self(self.0.saturating_sub(nanoseconds(span)))
     }
 
+    /// Whole seconds since `earlier`; 0 if it was not earlier.
+    pub fn seconds_since(self, earlier: Self) -> u64 {
+        earlier.until(self).as_secs()
+    }
+
     /// How long from `self` until `later`; zero if `later` has passed.
     pub fn until(self, later: Self) -> Duration {
         Duration::from_nanos(later.0.saturating_sub(self.0))

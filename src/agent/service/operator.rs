@@ -1,14 +1,19 @@
 //! What the operator asks, and what the supervisor hears of it.
 
 use super::{Agent, BEAT, say};
-use crate::agent::control::Request;
-use crate::agent::status::{CapturingStatus, HealthStatus, JvmStatus, RuleStatus, Status};
+use crate::agent::control::{self, Request};
+use crate::agent::journal::What;
+use crate::agent::status::{CapturingStatus, HealthChange, HealthStatus, JvmStatus, RuleStatus, Status};
 use crate::jvm::Counters;
 use crate::link::Deed;
 use crate::sys::clock;
 use crate::units::format_duration;
 use std::time::Duration;
+use tokio::net::UnixStream;
 use tokio::time::Instant;
+
+/// So many changes of health are shown.
+const HEALTH_SHOWN: usize = 5;
 
 impl Agent<'_> {
     pub(super) fn beat(&mut self) {
@@ -18,11 +23,13 @@ impl Agent<'_> {
 
     pub(super) fn hold(&mut self, span: Duration) {
         self.held_until = Some(Instant::now() + span);
+        self.journal.note(What::Hold, "held", &format!("for at most {}", format_duration(span)));
         say(self.link, Deed::Hold { until: clock::now().after(span) });
     }
 
-    pub(super) fn answer(&mut self, request: Request) -> String {
-        match request {
+    /// The answer's reader may be slow: it is written by a task of its own.
+    pub(super) fn answer(&mut self, stream: UnixStream, request: Request) {
+        let text = match request {
             Request::Status => serde_json::to_string(&self.status()).unwrap_or_default(),
             Request::Hold(span) => {
                 self.hold(span);
@@ -30,21 +37,42 @@ impl Agent<'_> {
             }
             Request::Release => {
                 let was_held = self.held_until.take().is_some();
+                self.journal.note(What::Hold, "released", "");
                 say(self.link, Deed::Release);
                 if was_held { "released\n" } else { "it was not held\n" }.to_owned()
             }
-        }
+            Request::Dump => self.dump_all().unwrap_or_else(|reason| format!("{}{reason}\n", control::ERROR)),
+            Request::Events { follow } => {
+                let (lines, next) = self.journal.follow();
+                let next = follow.then_some(next);
+                tokio::spawn(control::follow(stream, lines, next));
+                return;
+            }
+        };
+        tokio::spawn(control::answer(stream, text));
     }
 
     fn status(&self) -> Status {
-        let health = self.health.as_ref().map(|health| HealthStatus {
-            state: health.state.name().to_owned(),
-            for_seconds: self.health_since.elapsed().as_secs(),
-            last_failure: self.last_failure.clone(),
+        let health = self.watch.health.as_ref().map(|health| {
+            let changes = self.journal.health().rev().take(HEALTH_SHOWN);
+            HealthStatus {
+                state: health.state.name().to_owned(),
+                for_seconds: clock::now().seconds_since(health.since),
+                last_failure: self.journal.last_failure(),
+                changes: changes
+                    .map(|line| HealthChange {
+                        time: line.time.clone(),
+                        state: line.text.clone(),
+                        reason: line.detail.clone(),
+                    })
+                    .collect(),
+            }
         });
         let jvm = self.session.as_ref().map(|session| {
             let counters = Counters::read(&session.target);
             let heap = counters.as_ref().and_then(Counters::heap);
+            let gc_time = counters.as_ref().and_then(Counters::gc_time);
+            let lived = self.main_started.elapsed().ok().filter(|lived| !lived.is_zero());
             JvmStatus {
                 pid: session.target.pid.number(),
                 version: session.version.full.clone(),
@@ -52,29 +80,43 @@ impl Agent<'_> {
                 heap_maximum: heap.map(|(_, maximum)| maximum),
                 threads: counters.as_ref().and_then(Counters::threads),
                 collections: counters.as_ref().map(Counters::collections),
+                gc_percent: gc_time
+                    .zip(lived)
+                    .map(|(time, lived)| percent(Duration::from_nanos(time), lived)),
             }
         });
         let rules = self.plan.evidence.iter().flat_map(|evidence| &evidence.rules);
         let now = Instant::now();
+        let left = |until: Instant| until.saturating_duration_since(now).as_secs();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service: self.plan.service.clone(),
             platform: self.plan.platform.name().to_owned(),
             phase: self.stage.name().to_owned(),
+            stop_deadline_seconds: self.stop_deadline.map(left),
             health,
             jvm,
             rules: rules
-                .map(|rule| RuleStatus { name: rule.name.clone(), on: rule.on.name().to_owned() })
+                .enumerate()
+                .map(|(index, rule)| RuleStatus {
+                    name: rule.name.clone(),
+                    on: rule.on.name().to_owned(),
+                    acted: self.rules.acted(index, clock::now()),
+                    limit: (!rule.on.is_unlimited())
+                        .then(|| format!("{} per {}", rule.limit.times, format_duration(rule.limit.per))),
+                })
                 .collect(),
             events: self.events.iter().cloned().collect(),
             capturing: self.captures.map(|(trigger, since)| CapturingStatus {
                 trigger: trigger.to_owned(),
                 for_seconds: since.elapsed().as_secs(),
             }),
-            held_for_seconds: self
-                .held_until
-                .filter(|until| *until > now)
-                .map(|until| until.duration_since(now).as_secs()),
+            held_for_seconds: self.held_until.filter(|until| *until > now).map(left),
         }
     }
+}
+
+/// Tenths are more than anybody reads.
+fn percent(part: Duration, whole: Duration) -> f64 {
+    (part.as_secs_f64() / whole.as_secs_f64() * 1_000.0).round() / 10.0
 }

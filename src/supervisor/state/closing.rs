@@ -1,6 +1,6 @@
 //! After the main process: leftovers, the agent's last work, post-stop hooks.
 
-use super::machine::{Agent, KILL_PATIENCE, Machine, Phase, earlier};
+use super::machine::{Agent, Carrier, KILL_PATIENCE, Machine, Phase, earlier};
 use super::task::Task;
 use super::{Action, Child, EvidenceEnd, Note, Reason};
 use crate::config::Trigger;
@@ -14,11 +14,26 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(2);
 /// No post-stop hook is started with less than this left.
 const SHORTEST_HOOK: Duration = Duration::from_millis(50);
 
-/// Two things that end independently of each other.
+/// What is left of the output is carried to its end for at most so long.
+const CARRY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Things that end independently of each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Closing {
     leftovers: Leftovers,
     pub(super) storing: Storing,
+    carrying: Carrying,
+}
+
+/// The output that nobody has read yet.
+#[derive(Clone, Copy, Debug)]
+enum Carrying {
+    /// Somebody may still write to it.
+    Open,
+    Draining {
+        until: Moment,
+    },
+    Over,
 }
 
 /// What the main process and the hooks left running.
@@ -79,8 +94,12 @@ impl Machine<'_> {
             }
             _ => Storing::Over,
         };
-        self.phase =
-            Phase::Closing(Closing { leftovers: Leftovers::Asked { until: leftovers_until }, storing });
+        let carrying = match self.carrier {
+            Carrier::Running { .. } | Carrier::Waiting { .. } => Carrying::Open,
+            Carrier::None | Carrier::Ended => Carrying::Over,
+        };
+        let leftovers = Leftovers::Asked { until: leftovers_until };
+        self.phase = Phase::Closing(Closing { leftovers, storing, carrying });
         // Always SIGTERM, whatever stopped us: background jobs of a shell ignore SIGINT.
         actions.push(Action::SignalLeftovers(Signal::TERM));
     }
@@ -112,7 +131,7 @@ impl Machine<'_> {
         }
         actions.push(Action::Note(Note::Released));
         match &mut self.phase {
-            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::Captured, actions),
+            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::Captured, now, actions),
             Phase::Closing(closing) if matches!(closing.storing, Storing::Held { .. }) => {
                 closing.storing = finish_agent(self.stop_deadline, now, actions);
             }
@@ -127,7 +146,7 @@ impl Machine<'_> {
             (Some(_), _) => self.armed,
             // Armed: an event is under way, whatever the code.
             (None, Some((code, _))) => {
-                let has_rule = self.has_rule(Trigger::Exit) || self.has_rule(Trigger::OutOfMemory);
+                let has_rule = self.has_rule(&Trigger::Exit) || self.has_rule(&Trigger::OutOfMemory);
                 self.armed || (code != 0 && has_rule)
             }
             (None, None) => false,
@@ -163,6 +182,13 @@ impl Machine<'_> {
             Leftovers::Killed { until } if now >= until => closing.leftovers = Leftovers::Over,
             _ => {}
         }
+        match closing.carrying {
+            Carrying::Draining { until } if now >= until => {
+                actions.push(Action::Note(Note::OutputCutOff));
+                closing.carrying = Carrying::Over;
+            }
+            _ => {}
+        }
         match closing.storing {
             Storing::Wanted { until } if now >= until => {
                 actions.push(Action::Note(Note::EvidenceEnds(EvidenceEnd::OutOfTime)));
@@ -184,8 +210,18 @@ impl Machine<'_> {
     }
 
     pub(super) fn closing_goes_on(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if let Phase::Closing(Closing { leftovers: Leftovers::Over, storing: Storing::Over }) = self.phase {
+        let drained_by = self.stop_deadline.map_or(now.after(CARRY_PATIENCE), |deadline| {
+            deadline.min(now.after(CARRY_PATIENCE)).max(now.after(SHORTEST_HOOK))
+        });
+        let Phase::Closing(closing) = &mut self.phase else { return };
+        if let (Leftovers::Over, Carrying::Open) = (closing.leftovers, closing.carrying) {
+            closing.carrying = Carrying::Draining { until: drained_by };
+        }
+        if let Closing { leftovers: Leftovers::Over, storing: Storing::Over, carrying: Carrying::Over } =
+            closing
+        {
             self.agent = Agent::Ended;
+            self.carrier = Carrier::Ended;
             self.start_post_stop(0, now, actions);
         }
     }
@@ -199,7 +235,16 @@ impl Machine<'_> {
 
     pub(super) fn alone(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if let Phase::Closing(closing) = &mut self.phase {
-            *closing = Closing { leftovers: Leftovers::Over, storing: Storing::Over };
+            *closing =
+                Closing { leftovers: Leftovers::Over, storing: Storing::Over, carrying: Carrying::Over };
+            self.closing_goes_on(now, actions);
+        }
+    }
+
+    /// Everything that was printed is passed on.
+    pub(super) fn carried(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.carrying = Carrying::Over;
             self.closing_goes_on(now, actions);
         }
     }
@@ -265,7 +310,11 @@ impl Closing {
             | Storing::Killed { until } => Some(until),
             Storing::Over => None,
         };
-        earlier(leftovers, storing)
+        let carrying = match self.carrying {
+            Carrying::Draining { until } => Some(until),
+            Carrying::Open | Carrying::Over => None,
+        };
+        earlier(earlier(leftovers, storing), carrying)
     }
 
     /// Nothing is to be waited for beyond `moment`.

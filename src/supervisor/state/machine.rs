@@ -28,6 +28,7 @@ pub struct Machine<'a> {
     /// When everything must be over, once a stop has begun.
     pub(super) stop_deadline: Option<Moment>,
     pub(super) agent: Agent,
+    pub(super) carrier: Carrier,
     /// Code and reason, once they are known; the first is the true one.
     pub(super) outcome: Option<(u8, Reason)>,
     pub(super) main_was_started: bool,
@@ -74,6 +75,8 @@ pub(super) enum Phase {
     },
     Stopping {
         kill_at: Option<Moment>,
+        /// When the agent is told that it will be killed.
+        tell_at: Option<Moment>,
     },
     Closing(Closing),
     PostStop {
@@ -99,6 +102,21 @@ pub(super) enum Agent {
     Ended,
 }
 
+/// Who passes the main process's output on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Carrier {
+    None,
+    Running {
+        restarts: u32,
+    },
+    Waiting {
+        restarts: u32,
+        until: Moment,
+    },
+    /// Ended, and not to be started again.
+    Ended,
+}
+
 impl<'a> Machine<'a> {
     pub fn new(plan: &'a Plan, seed: u64) -> Self {
         Self {
@@ -107,6 +125,7 @@ impl<'a> Machine<'a> {
             stop: None,
             stop_deadline: None,
             agent: Agent::None,
+            carrier: Carrier::None,
             outcome: None,
             main_was_started: false,
             armed: always_armed(plan),
@@ -123,7 +142,7 @@ impl<'a> Machine<'a> {
                 task.next_deadline()
             }
             Phase::Backoff { until, .. } | Phase::Evidence { until } => Some(*until),
-            Phase::Stopping { kill_at } => *kill_at,
+            Phase::Stopping { kill_at, tell_at } => earlier(*kill_at, *tell_at),
             Phase::Closing(closing) => closing.next_deadline(),
         };
         let agent = match self.agent {
@@ -131,7 +150,11 @@ impl<'a> Machine<'a> {
             Agent::Running { silent_until, .. } if self.stop.is_none() => Some(silent_until),
             _ => None,
         };
-        earlier(phase, agent)
+        let carrier = match self.carrier {
+            Carrier::Waiting { until, .. } => Some(until),
+            _ => None,
+        };
+        earlier(earlier(phase, agent), carrier)
     }
 
     /// Code and reason, once known: what post-stop hooks are told.
@@ -159,6 +182,10 @@ impl<'a> Machine<'a> {
             Event::SpawnFailed(child, code) => self.spawn_failed(child, code, now, actions),
             Event::Skipped(Child::Hook(index)) => self.hook_done(index, now, actions),
             Event::Skipped(Child::PostStop(index)) => self.post_stop_done(index, now, actions),
+            Event::Skipped(Child::Carrier) => {
+                self.carrier = Carrier::Ended;
+                self.carried(now, actions);
+            }
             Event::Spawned(_) | Event::Skipped(_) => {}
             Event::Exited(child, status) => self.exited(child, status, now, actions),
             Event::Signal { signal, by_key } => self.signal(signal, by_key, now, actions),
@@ -230,6 +257,10 @@ impl<'a> Machine<'a> {
     }
 
     fn start_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.plan.keep_output.is_some() && matches!(self.carrier, Carrier::None) {
+            self.carrier = Carrier::Running { restarts: 0 };
+            actions.push(Action::Spawn(Child::Carrier));
+        }
         // The agent first, so that it is there when the service begins.
         if self.plan.needs_agent() && matches!(self.agent, Agent::None) {
             self.agent = Agent::Running { restarts: 0, silent_until: now.after(AGENT_SILENCE) };
@@ -268,7 +299,7 @@ impl<'a> Machine<'a> {
         self.close(now, actions);
     }
 
-    pub(super) fn has_rule(&self, trigger: Trigger) -> bool {
+    pub(super) fn has_rule(&self, trigger: &Trigger) -> bool {
         self.plan.evidence.as_ref().is_some_and(|evidence| evidence.rules_on(trigger).next().is_some())
     }
 
@@ -292,6 +323,7 @@ impl<'a> Machine<'a> {
                 self.post_stop_done(index, now, actions);
             }
             (Child::Agent, _) => self.agent_lost(now, actions),
+            (Child::Carrier, _) => self.carrier_lost(false, now, actions),
             _ => {}
         }
     }
@@ -300,6 +332,7 @@ impl<'a> Machine<'a> {
         match (child, self.phase) {
             (Child::Main, _) => self.main_ended(status, now, actions),
             (Child::Agent, _) => self.agent_lost(now, actions),
+            (Child::Carrier, _) => self.carrier_lost(status.is_success(), now, actions),
             (Child::Preflight, Phase::Preflight(task)) => {
                 if self.stop.is_none() && (!status.is_success() || task.timed_out()) {
                     self.outcome = Some((exit::PREFLIGHT, Reason::PreflightFailed));
@@ -350,9 +383,13 @@ impl<'a> Machine<'a> {
             {
                 *until = self.hold.map_or(*until, |hold| hold.min(*until));
             }
-            (Deed::Disarmed, Phase::Evidence { .. }) => self.forward_stop_quietly(actions),
-            (Deed::Captured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Captured, actions),
-            (Deed::NotCaptured, Phase::Evidence { .. }) => self.forward_stop(EvidenceEnd::Nothing, actions),
+            (Deed::Disarmed, Phase::Evidence { .. }) => self.forward_stop_quietly(now, actions),
+            (Deed::Captured, Phase::Evidence { .. }) => {
+                self.forward_stop(EvidenceEnd::Captured, now, actions);
+            }
+            (Deed::NotCaptured, Phase::Evidence { .. }) => {
+                self.forward_stop(EvidenceEnd::Nothing, now, actions);
+            }
             (Deed::Stored, Phase::Closing(_)) => self.stored(now, actions),
             _ => {}
         }
@@ -374,13 +411,30 @@ impl<'a> Machine<'a> {
                 actions.push(Action::Note(Note::AgentRestarts { wait }));
                 self.agent = Agent::Waiting { restarts: restarts.saturating_add(1), until: now.after(wait) };
             }
-            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::AgentLost, actions),
+            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::AgentLost, now, actions),
             Phase::Closing(ref mut closing) => {
                 closing.storing = Storing::Over;
                 self.closing_goes_on(now, actions);
             }
             _ => {}
         }
+    }
+
+    // ---- the carrier --------------------------------------------------------------------
+
+    /// `is_done`: everybody has closed what it carried. Else what is in the pipes waits
+    /// for the next one.
+    fn carrier_lost(&mut self, is_done: bool, now: Moment, actions: &mut Vec<Action>) {
+        let Carrier::Running { restarts } = self.carrier else { return };
+        if is_done || matches!(self.phase, Phase::PostStop { .. }) {
+            self.carrier = Carrier::Ended;
+            return self.carried(now, actions);
+        }
+        // At once the first time: the service may wait for room in the pipe.
+        let backoff = Backoff { first: Duration::from_millis(200) };
+        let wait = if restarts == 0 { Duration::ZERO } else { backoff.wait(restarts, self.jitter()) };
+        actions.push(Action::Note(Note::CarrierRestarts { wait }));
+        self.carrier = Carrier::Waiting { restarts: restarts.saturating_add(1), until: now.after(wait) };
     }
 
     // ---- time --------------------------------------------------------------------------------
@@ -402,6 +456,12 @@ impl<'a> Machine<'a> {
             actions.push(Action::Note(Note::AgentSilent));
             actions.push(Action::Signal(Child::Agent, Signal::KILL));
         }
+        if let Carrier::Waiting { restarts, until } = self.carrier
+            && now >= until
+        {
+            self.carrier = Carrier::Running { restarts };
+            actions.push(Action::Spawn(Child::Carrier));
+        }
         match &mut self.phase {
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } => {
                 task.timer(now, actions);
@@ -411,10 +471,16 @@ impl<'a> Machine<'a> {
                 self.start_hook(index, attempt, now, actions);
             }
             Phase::Evidence { until } if now >= *until => {
-                self.forward_stop(EvidenceEnd::OutOfTime, actions);
+                self.forward_stop(EvidenceEnd::OutOfTime, now, actions);
             }
-            Phase::Stopping { kill_at } if kill_at.is_some_and(|at| now >= at) => {
-                *kill_at = None;
+            Phase::Stopping { kill_at: Some(at), tell_at }
+                if tell_at.is_some_and(|at| now >= at) && now < *at =>
+            {
+                *tell_at = None;
+                actions.push(Action::TellKill { at: *at });
+            }
+            Phase::Stopping { kill_at, tell_at } if kill_at.is_some_and(|at| now >= at) => {
+                (*kill_at, *tell_at) = (None, None);
                 actions.push(Action::Note(Note::Killing(Child::Main)));
                 actions.push(Action::Signal(Child::Main, Signal::KILL));
             }

@@ -42,6 +42,8 @@ pub enum Child {
     /// Index into the plan's post-stop hooks.
     PostStop(usize),
     Agent,
+    /// Passes the main process's output on.
+    Carrier,
 }
 
 /// What happened.
@@ -62,7 +64,7 @@ pub enum Event {
     Agent(Deed),
     /// No child is left, of whatever origin.
     Alone,
-    /// Nothing is left but the agent.
+    /// Nothing is left but roles of ours.
     NoLeftovers,
     /// Time passed; whatever is due is due.
     Timer,
@@ -87,6 +89,10 @@ pub enum Action {
         begun: Moment,
         evidence_until: Moment,
         deadline: Moment,
+    },
+    /// The main process is killed then, unless it ends before.
+    TellKill {
+        at: Moment,
     },
     TellMainEnded {
         status: Status,
@@ -153,6 +159,11 @@ pub enum Note {
     AgentRestarts {
         wait: Duration,
     },
+    CarrierRestarts {
+        wait: Duration,
+    },
+    /// Its reader does not take what is left of it.
+    OutputCutOff,
     Ends {
         code: u8,
         reason: Reason,

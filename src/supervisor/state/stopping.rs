@@ -2,8 +2,13 @@
 
 use super::machine::{Agent, Machine, Phase, Stop};
 use super::{Action, Child, EvidenceEnd, Note};
-use crate::config::Forwarding;
+use crate::config::{Forwarding, Trigger};
 use crate::units::{Moment, Signal};
+use std::time::Duration;
+
+/// Before a main process that does not end is killed, the agent asks it once more why. At most so
+/// long before.
+const LAST_WORDS: Duration = Duration::from_millis(1_500);
 
 impl Machine<'_> {
     pub(super) fn signal(&mut self, signal: Signal, by_key: bool, now: Moment, actions: &mut Vec<Action>) {
@@ -73,8 +78,8 @@ impl Machine<'_> {
         actions.push(Action::Note(Note::Hurry));
         let kill = keys >= 3;
         match &mut self.phase {
-            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::Skipped, actions),
-            Phase::Stopping { kill_at } if kill => *kill_at = Some(now),
+            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::Skipped, now, actions),
+            Phase::Stopping { kill_at, .. } if kill => *kill_at = Some(now),
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } if kill => {
                 task.kill(actions);
             }
@@ -96,10 +101,10 @@ impl Machine<'_> {
         let until = self.plan.stop.evidence_until(stop.begun);
         let is_held = self.hold.is_some_and(|hold| hold > now);
         if !self.armed && !is_held {
-            return self.forward_stop_quietly(actions);
+            return self.forward_stop_quietly(now, actions);
         }
         if !matches!(self.agent, Agent::Running { .. }) {
-            return self.forward_stop(EvidenceEnd::AgentLost, actions);
+            return self.forward_stop(EvidenceEnd::AgentLost, now, actions);
         }
         actions.push(Action::TellStop {
             signal: stop.signal,
@@ -108,18 +113,18 @@ impl Machine<'_> {
             deadline: self.plan.stop.kill_at(stop.begun),
         });
         if until <= now {
-            return self.forward_stop(EvidenceEnd::OutOfTime, actions);
+            return self.forward_stop(EvidenceEnd::OutOfTime, now, actions);
         }
         actions.push(Action::Note(Note::EvidenceBegins { until }));
         self.phase = Phase::Evidence { until };
     }
 
-    pub(super) fn forward_stop(&mut self, end: EvidenceEnd, actions: &mut Vec<Action>) {
+    pub(super) fn forward_stop(&mut self, end: EvidenceEnd, now: Moment, actions: &mut Vec<Action>) {
         actions.push(Action::Note(Note::EvidenceEnds(end)));
-        self.forward_stop_quietly(actions);
+        self.forward_stop_quietly(now, actions);
     }
 
-    pub(super) fn forward_stop_quietly(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn forward_stop_quietly(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let kill_at = self.kill_at();
         let own = self.plan.main.stop_signal;
         let Some(stop) = self.stop.as_mut().filter(|stop| stop.forwarded.is_none()) else {
@@ -138,6 +143,11 @@ impl Machine<'_> {
         } else {
             Action::Signal(Child::Main, signal)
         });
-        self.phase = Phase::Stopping { kill_at };
+        let has_agent = matches!(self.agent, Agent::Running { .. });
+        let tell_at = kill_at.filter(|_| has_agent && self.has_rule(&Trigger::Stop)).map(|at| {
+            // A main process that ends by itself needs its time; its last words need little.
+            at.before(LAST_WORDS.min(now.until(at) / 2))
+        });
+        self.phase = Phase::Stopping { kill_at, tell_at };
     }
 }

@@ -1,11 +1,15 @@
 //! What the kernel knows of the service: no cooperation of the JVM is needed.
 
+use super::write_text;
+use crate::evidence::{ArtifactRecord, Bundle, mask};
 use crate::facts::processes;
+use crate::jvm::Counters;
 use crate::sys::process::Pid;
 use nix::sys::statvfs::statvfs;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use tokio::time::Instant;
 
 /// Files that are taken as they are, and what of them.
 const FILES_OF_PROCESS: [&str; 5] = ["status", "limits", "smaps_rollup", "io", "oom_score"];
@@ -28,8 +32,23 @@ const FILES_OF_CONTAINER: [&str; 14] = [
 /// More threads than that are counted, not listed.
 const THREADS_LISTED: usize = 5_000;
 
+/// Writes it; with the JVM's own counters, which need nobody's answer either.
+pub(in crate::agent) fn capture_os(
+    pid: Option<Pid>,
+    counters: Option<&Counters>,
+    bundle: &Bundle,
+    name: &str,
+) -> ArtifactRecord {
+    let begun = Instant::now();
+    let mut text = describe(pid);
+    if let Some(counters) = counters {
+        let _always = writeln!(text, "=== performance counters of the JVM\n{counters}");
+    }
+    write_text(bundle, "os", name, mask(&text).as_bytes(), begun)
+}
+
 /// One text about `pid`, if it is still there, and the container around it.
-pub(super) fn describe(pid: Option<Pid>) -> String {
+fn describe(pid: Option<Pid>) -> String {
     let mut text = String::new();
     if let Some(pid) = pid {
         for name in FILES_OF_PROCESS {

@@ -1,28 +1,25 @@
 //! The `crash` artifact: what a JVM that died has written itself.
 
-use super::capture::{milliseconds, write_text};
-use super::event::missing;
-use crate::evidence::{ArtifactRecord, Bundle, PRIVATE_FILE, Status, mask};
+use super::write_text;
+use crate::evidence::{ArtifactRecord, Bundle, PRIVATE_FILE, mask};
 use crate::jvm::CrashFiles;
+use crate::units::ByteSize;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use tokio::time::Instant;
 
+const ARTIFACT: &str = "crash";
 /// No report is longer. Bytes.
 const REPORT_LIMIT: u64 = 64 << 20;
 const HEAP_DUMP: &str = "heap-oom.hprof";
 
 /// The JVM's report, without secrets, and the heap dump of an OutOfMemoryError,
 /// moved; one record for each, or one that says that there is none.
-pub(super) async fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<ArtifactRecord> {
+pub(in crate::agent) async fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<ArtifactRecord> {
     let Some(files) = files else {
-        return vec![missing(
-            "crash",
-            Status::Skipped,
-            "no JVM was seen whose report it could be".to_owned(),
-        )];
+        return vec![ArtifactRecord::skipped(ARTIFACT, "no JVM was seen whose report it could be")];
     };
     let mut records = Vec::new();
     if let Some(path) = files.report() {
@@ -32,9 +29,19 @@ pub(super) async fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<
         records.push(take_heap_dump(files, &path, bundle).await);
     }
     if records.is_empty() {
-        records.push(missing("crash", Status::Skipped, "the JVM left no report and no heap dump".to_owned()));
+        records.push(ArtifactRecord::skipped(ARTIFACT, "the JVM left no report and no heap dump"));
     }
     records
+}
+
+/// A dump that does not fit leaves the disk as it is, and stays where it is.
+fn room_for(size: u64, to: &Path) -> io::Result<()> {
+    let space = nix::sys::statvfs::statvfs(to.parent().unwrap_or(to)).map_err(io::Error::from)?;
+    let free = space.blocks_available().saturating_mul(space.fragment_size());
+    if size < free / 100 * 95 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("it has {}, and there are {} free", ByteSize(size), ByteSize(free))))
 }
 
 fn copy_report(files: &CrashFiles, path: &Path, bundle: &Bundle) -> ArtifactRecord {
@@ -45,10 +52,16 @@ fn copy_report(files: &CrashFiles, path: &Path, bundle: &Bundle) -> ArtifactReco
     });
     match read {
         Ok(bytes) => {
-            write_text(bundle, "crash", "hs_err.log", &mask(&String::from_utf8_lossy(&bytes)), begun)
+            let text = mask(&String::from_utf8_lossy(&bytes));
+            write_text(bundle, ARTIFACT, "hs_err.log", text.as_bytes(), begun)
         }
-        Err(error) => missing("crash", Status::Failed, format!("cannot take {}: {error}", path.display())),
+        Err(error) => refused(path, &error, begun),
     }
+}
+
+fn refused(path: &Path, error: &io::Error, begun: Instant) -> ArtifactRecord {
+    let reason = format!("cannot take {}: {error}", path.display());
+    ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())
 }
 
 /// By its name alone where both are on one file system; else copied, by another
@@ -62,6 +75,7 @@ async fn take_heap_dump(files: &CrashFiles, path: &Path, bundle: &Bundle) -> Art
             return Ok(());
         }
         let mut source = files.open(&from)?;
+        room_for(source.metadata()?.len(), &to)?;
         let mut target = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&to)?;
         io::copy(&mut source, &mut target)?;
         std::fs::remove_file(&from)
@@ -69,18 +83,10 @@ async fn take_heap_dump(files: &CrashFiles, path: &Path, bundle: &Bundle) -> Art
     let moved = moved.await.unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
     // It follows no link and makes the file private, whoever it was moved from.
     match moved.and_then(|()| bundle.finish(HEAP_DUMP, HEAP_DUMP)) {
-        Ok(_) => ArtifactRecord {
-            artifact: "crash",
-            status: Status::Complete,
-            file: Some(HEAP_DUMP.to_owned()),
-            bytes: None,
-            sha256: None,
-            duration_ms: milliseconds(begun.elapsed()),
-            reason: None,
-        },
+        Ok(_) => ArtifactRecord::complete(ARTIFACT, HEAP_DUMP, begun.elapsed()),
         Err(error) => {
             bundle.discard(HEAP_DUMP);
-            missing("crash", Status::Failed, format!("cannot take {}: {error}", path.display()))
+            refused(path, &error, begun)
         }
     }
 }

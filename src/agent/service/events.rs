@@ -1,0 +1,273 @@
+//! Events: from a verdict to a capture, from a capture to the store.
+
+use super::{Agent, EVENTS_KEPT, Stage, say};
+use crate::agent::event::{self, Captured, Means, Occasion};
+use crate::agent::journal::What;
+use crate::agent::rules::Verdict;
+use crate::agent::status::EventStatus;
+use crate::agent::storing::{self, Stored};
+use crate::config::{LastResort, Trigger};
+use crate::evidence;
+use crate::facts::cgroup;
+use crate::link::Deed;
+use crate::sys::{attributes, clock, process};
+use crate::units::{Signal, format_duration};
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// An event that no stop cuts short may store for so long after its capture.
+const STORE_TIME: Duration = Duration::from_mins(10);
+/// Even if the kernel is about to kill somebody: less makes no sense.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// A share of the time before the main process is killed is for storing.
+const LAST_WORDS_SHARE: u32 = 2;
+
+/// What an event is about, beside its rules.
+#[derive(Default)]
+struct About {
+    stop: Option<evidence::Stop>,
+    main_ended: Option<String>,
+    is_last: bool,
+}
+
+impl Agent<'_> {
+    /// A trigger outside a stop: the rules that act make one event. `limit`: how long
+    /// there is in any case, where that is known.
+    pub(super) fn act(&mut self, trigger: &'static str, verdict: Verdict, limit: Option<Duration>) {
+        for name in verdict.limited {
+            info!("rule `{name}` does not act on \"{trigger}\": its limit is reached");
+        }
+        let Some(longest) = self.longest(&verdict.act) else { return };
+        let time = limit.map_or(longest, |limit| longest.min(limit).max(SHORTEST));
+        if time < longest {
+            warn!(deadline = format_duration(time), "memory runs out: there is little time");
+        }
+        let until = Instant::now() + time;
+        self.begin(trigger, verdict.act, until, until + STORE_TIME, About::default());
+    }
+
+    /// The longest deadline of these rules; none if none acts.
+    fn longest(&self, rules: &[usize]) -> Option<Duration> {
+        let evidence = self.plan.evidence.as_ref()?;
+        rules.iter().filter_map(|index| Some(evidence.rules.get(*index)?.deadline)).max()
+    }
+
+    pub(super) fn stop(&mut self, signal: Signal, budget: Duration, until: Instant, deadline: Instant) {
+        self.stage = Stage::Stopping;
+        self.stop_deadline = Some(deadline);
+        self.journal.note(What::Stop, "stop requested", &signal.to_string());
+        self.shorten_store(deadline);
+        // Attaching goes on as part of the event, within its time.
+        self.rest();
+        if self.capturing.is_some() {
+            // The running event is this stop's evidence, as far as there is time.
+            self.limit.send_if_modified(|limit| {
+                let shorter = until < *limit;
+                *limit = until.min(*limit);
+                shorter
+            });
+            return;
+        }
+        let verdict = self.rules.happened(&Trigger::Stop, self.situation(), clock::now());
+        if verdict.act.is_empty() {
+            // What is being stored is this stop's evidence; it is waited for at the end.
+            if !self.storing.is_empty() {
+                return say(self.link, Deed::Captured);
+            }
+            // Healed in this very moment.
+            self.is_armed = false;
+            return say(self.link, Deed::Disarmed);
+        }
+        let stop = evidence::Stop {
+            signal: signal.to_string(),
+            grace: format_duration(self.plan.stop.grace),
+            grace_source: self.plan.stop.grace_source.clone(),
+            evidence_budget: format_duration(budget),
+        };
+        let about = About { stop: Some(stop), ..About::default() };
+        self.begin(Trigger::Stop.name(), verdict.act, until, deadline, about);
+    }
+
+    /// The main process was asked to end, does not, and is killed at `kill`: what it does
+    /// instead is worth an event, and its crash report if it does not even answer.
+    pub(super) fn last_words(&mut self, kill: Instant) {
+        let Some(evidence) = self.plan.evidence.as_ref().filter(|_| self.capturing.is_none()) else {
+            return;
+        };
+        let rules = evidence.rules.iter().enumerate();
+        let rules = rules
+            .filter(|(_, rule)| rule.on == Trigger::Stop && rule.last_resort != Some(LastResort::Nothing));
+        let rules: Vec<usize> = rules.map(|(index, _)| index).collect();
+        if rules.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let until = now + kill.saturating_duration_since(now) / LAST_WORDS_SHARE;
+        self.rest();
+        let about = About { is_last: true, ..About::default() };
+        self.begin("killed", rules, until, kill, about);
+    }
+
+    pub(super) fn main_has_ended(&mut self, status: process::Status, asked: bool) {
+        self.journal.note(What::End, "the main process ended", &status.to_string());
+        if asked || status.is_success() {
+            return;
+        }
+        if self.capturing.is_some() {
+            // Judged once that event is captured.
+            self.pending_end = Some(status);
+            return;
+        }
+        let now = clock::now();
+        let situation = crate::agent::rules::Situation { exit_code: Some(status.code()), ..self.situation() };
+        let mut verdict = self.rules.happened(&Trigger::Exit, situation, now);
+        let mut trigger = Trigger::Exit;
+        let mut ended = status.to_string();
+        if let Some(reason) = self.out_of_memory(status) {
+            trigger = Trigger::OutOfMemory;
+            ended = format!("{ended}: out of memory ({reason})");
+            warn!("the main process ended for want of memory: {reason}");
+            verdict.join(self.rules.happened(&trigger, situation, now));
+        }
+        let Some(longest) = self.longest(&verdict.act) else { return };
+        let until = Instant::now() + longest;
+        let about = About { main_ended: Some(ended), ..About::default() };
+        self.begin(trigger.name(), verdict.act, until, until, about);
+    }
+
+    /// Whether that is why it ended, and who says so.
+    fn out_of_memory(&self, status: process::Status) -> Option<&'static str> {
+        let is_killed = status.code() == crate::exit::of_signal(Signal::KILL);
+        if cgroup::oom_kills() > self.watch.oom_kills && is_killed {
+            return Some("the kernel killed it");
+        }
+        let files = self.crash_files.as_ref()?;
+        if files.means_out_of_memory(status.code()) {
+            return Some("-XX:+ExitOnOutOfMemoryError");
+        }
+        files.report_tells_of_memory().then_some("the JVM's own report")
+    }
+
+    /// The operator asks: the rules on that, or everything. Words for the answer.
+    pub(super) fn dump_all(&mut self) -> Result<String, String> {
+        let Some(evidence) = &self.plan.evidence else {
+            return Err("there is no store: name a folder with --to DIR, or configure [store]".to_owned());
+        };
+        if let Some((trigger, since)) = self.captures {
+            let since = format_duration(Duration::from_secs(since.elapsed().as_secs()));
+            return Err(format!("evidence of \"{trigger}\" is being captured since {since}"));
+        }
+        if self.stage == Stage::Ended {
+            return Err("the main process is gone".to_owned());
+        }
+        let mut verdict = self.rules.happened(&Trigger::Manual, self.situation(), clock::now());
+        if verdict.act.is_empty() {
+            // Whatever anybody wants to know of a sick service is worth taking.
+            verdict.act = (0..evidence.rules.len()).collect();
+        }
+        self.act(Trigger::Manual.name(), verdict, None);
+        Ok("capturing\n".to_owned())
+    }
+
+    fn begin(
+        &mut self,
+        trigger: &'static str,
+        rules: Vec<usize>,
+        until: Instant,
+        store_until: Instant,
+        about: About,
+    ) {
+        let Some(evidence) = &self.plan.evidence else { return };
+        if self.capturing.is_some() {
+            info!("{trigger}: an event is being captured already, and this is part of it");
+            return;
+        }
+        self.limit.send_replace(until);
+        let capture_until = self.limit.subscribe();
+        self.store_limit.send_modify(|limit| *limit = store_until.max(*limit));
+        if self.stage == Stage::Stopping {
+            self.shorten_store(store_until);
+        }
+        let store_until = self.store_limit.subscribe();
+        let About { stop, main_ended, is_last } = about;
+        let crash_files = self.crash_files.clone();
+        let occasion =
+            Occasion { trigger, rules, capture_until, store_until, stop, main_ended, crash_files, is_last };
+        info!(trigger, "capturing evidence");
+        self.journal.note(What::Capture, "capturing evidence", trigger);
+        self.captures = Some((trigger, Instant::now()));
+        let held = occasion.rules.iter().filter_map(|index| evidence.rules.get(*index)?.hold).max();
+        if let Some(hold) = held.filter(|_| !is_last) {
+            self.hold(hold);
+        }
+        let means = Means {
+            plan: self.plan,
+            evidence,
+            main: self.main,
+            session: self.session.clone(),
+            ring: self.ring,
+            inherited: self.inherited,
+            rates: self.rates.clone(),
+            lost: self.lost.clone(),
+        };
+        self.capturing = Some(Box::pin(event::capture(means, occasion)));
+        self.arm();
+    }
+
+    pub(super) fn shorten_store(&self, until: Instant) {
+        self.store_limit.send_modify(|limit| *limit = until.min(*limit));
+    }
+
+    pub(super) fn captured(&mut self, captured: Option<Captured>) {
+        self.capturing = None;
+        self.captures = None;
+        say(self.link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
+        if let (Some(captured), Some(evidence)) = (captured, &self.plan.evidence) {
+            self.rates = captured.rates.clone();
+            self.lost.clear();
+            let store = storing::store(evidence);
+            self.storing.spawn_blocking(move || storing::store_all(&store, captured));
+        }
+        if let Some(status) = self.pending_end.take() {
+            self.main_has_ended(status, false);
+        }
+        if self.stage == Stage::Running {
+            attributes::be_background();
+        }
+        self.arm();
+        self.everything_is_stored();
+    }
+
+    pub(super) fn stored(&mut self, stored: Option<Stored>) {
+        if let Some(stored) = stored {
+            let path = stored.path.map(|path| path.display().to_string());
+            self.journal.note(
+                What::Store,
+                &format!("{}: {} artifacts", stored.trigger, stored.artifacts),
+                path.as_deref().unwrap_or("not stored"),
+            );
+            self.events.push_back(EventStatus {
+                trigger: stored.trigger.to_owned(),
+                path,
+                artifacts: stored.artifacts,
+            });
+            if self.events.len() > EVENTS_KEPT {
+                self.events.pop_front();
+            }
+        }
+        self.arm();
+        self.everything_is_stored();
+    }
+
+    /// Once the main process is gone, the supervisor waits for this.
+    pub(super) fn everything_is_stored(&self) {
+        if self.stage == Stage::Ended && self.is_done() {
+            say(self.link, Deed::Stored);
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.capturing.is_none() && self.storing.is_empty()
+    }
+}
