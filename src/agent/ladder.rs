@@ -94,7 +94,9 @@ impl Step {
 fn steps(wanted: &[Capture], feature: Option<u32>) -> Vec<Step> {
     let mut steps = Vec::new();
     for (index, capture) in wanted.iter().enumerate() {
-        let number = index + 1;
+        // Of those that a rule may name more than once.
+        let same = |other: &&Capture| other.rung() == capture.rung();
+        let number = wanted.iter().take(index).filter(same).count() + 1;
         let mut add = |work, kind, own_time| steps.push(Step { work, kind, own_time, name: capture.name() });
         match capture {
             // Taken before anybody is asked.
@@ -181,7 +183,8 @@ impl Ladder<'_> {
     async fn take(&mut self, step: Step, size: Size, logs_gc: bool) -> Option<String> {
         let begun = Instant::now();
         let estimate = self.cost(&step, size);
-        let work = self.work(&step, estimate, logs_gc);
+        let patience = self.patience(estimate);
+        let work = self.work(&step, patience, logs_gc);
         let records = tokio::select! {
             records = work => records,
             () = self.occasion.is_over() => {
@@ -202,13 +205,18 @@ impl Ladder<'_> {
         if is_complete {
             self.rates.learn(step.kind, size, begun.elapsed().saturating_sub(step.own_time));
         }
-        if has_failed && step.needs_jvm() { self.silence().await } else { None }
+        // A text may be whole enough although the last question was not answered.
+        let is_late = begun.elapsed() >= patience;
+        if (has_failed || is_late) && step.needs_jvm() { self.silence().await } else { None }
     }
 
-    async fn work(&self, step: &Step, estimate: Duration, logs_gc: bool) -> Vec<ArtifactRecord> {
+    /// How long a step may take before the JVM is taken to hang.
+    fn patience(&self, estimate: Duration) -> Duration {
+        (estimate * STEP_FACTOR).max(STEP_LEAST).min(self.occasion.left() / STEP_SHARE)
+    }
+
+    async fn work(&self, step: &Step, patience: Duration, logs_gc: bool) -> Vec<ArtifactRecord> {
         let (bundle, occasion) = (self.bundle, self.occasion);
-        let left = occasion.left();
-        let patience = (estimate * STEP_FACTOR).max(STEP_LEAST).min(left / STEP_SHARE);
         let until = Instant::now() + patience;
         let Some(session) = self.session else {
             return match &step.work {
@@ -330,11 +338,28 @@ impl Ladder<'_> {
     }
 
     /// What is left to do then: a SIGQUIT, a second look at its threads, and, where the
-    /// rule wants it, its crash report.
+    /// rule wants it or it is killed in a moment anyway, its crash report.
     async fn without_its_answer(&mut self, reason: &str) {
         let Some(process) = self.jvm.and_then(Process::read).filter(|process| process.state != 'Z') else {
             return;
         };
+        if !self.occasion.is_last {
+            self.look_from_outside(&process, reason).await;
+        }
+        let rules = self.plan.evidence.iter().flat_map(|evidence| &evidence.rules).enumerate();
+        let mut rules = rules.filter(|(index, _)| self.occasion.rules.contains(index));
+        let is_asked = rules.any(|(_, rule)| rule.last_resort == Some(LastResort::CrashReport));
+        if (is_asked || self.occasion.is_last)
+            && let Some(files) = &self.occasion.crash_files
+        {
+            let until = self.occasion.until();
+            for record in last_resort::crash_report(process.pid, files, self.bundle, until).await {
+                self.push(record);
+            }
+        }
+    }
+
+    async fn look_from_outside(&mut self, process: &Process, reason: &str) {
         let left = self.occasion.left();
         if !process.is_stopped() && !left.is_zero() {
             let until = Instant::now() + QUIT_PATIENCE.min(left / STEP_SHARE);
@@ -344,15 +369,6 @@ impl Ladder<'_> {
         let counters = self.session.and_then(|session| Counters::read(&session.target));
         let record = capture_os(Some(process.pid), counters.as_ref(), self.bundle, "os-without-answer.txt");
         self.push(record.with_note(&format!("its threads as the kernel sees them: {reason}")));
-        let rules =
-            self.occasion.rules.iter().filter_map(|index| self.plan.evidence.as_ref()?.rules.get(*index));
-        let asked = rules.filter_map(|rule| rule.last_resort).any(|resort| resort == LastResort::CrashReport);
-        if asked && let Some(files) = &self.occasion.crash_files {
-            let until = self.occasion.until();
-            for record in last_resort::crash_report(process.pid, files, self.bundle, until).await {
-                self.push(record);
-            }
-        }
     }
 
     // ---- a GC log that runs beside the rest ------------------------------------------

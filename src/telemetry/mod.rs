@@ -64,7 +64,8 @@ impl Lazy {
 
 impl Subscriber for Lazy {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level
+        // What libraries have to say is for those who write them.
+        *metadata.level() <= self.level && metadata.target().starts_with(env!("CARGO_PKG_NAME"))
     }
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(self.level)

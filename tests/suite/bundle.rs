@@ -17,11 +17,16 @@ pub(crate) fn only(store: &Path) -> Bundle {
     walk(store, &mut found);
     let manifests: Vec<&PathBuf> = found.iter().filter(|path| path.ends_with("manifest.json")).collect();
     assert_eq!(manifests.len(), 1, "one bundle is expected in {found:#?}");
-    let text = std::fs::read_to_string(manifests[0]).expect("the manifest is readable");
-    let manifest: Value = serde_json::from_str(&text).expect("the manifest is JSON");
-    let bundle = Bundle { folder: manifests[0].parent().expect("a folder").to_owned(), manifest };
+    let bundle = at(manifests[0].parent().expect("a folder"));
     bundle.vouch(&found);
     bundle
+}
+
+/// The bundle in that folder.
+pub(crate) fn at(folder: &Path) -> Bundle {
+    let text = std::fs::read_to_string(folder.join("manifest.json")).expect("the manifest is readable");
+    let manifest: Value = serde_json::from_str(&text).expect("the manifest is JSON");
+    Bundle { folder: folder.to_owned(), manifest }
 }
 
 pub(crate) fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

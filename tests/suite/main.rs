@@ -16,6 +16,7 @@
 )]
 
 mod architecture;
+mod artifacts;
 mod bundle;
 mod cli;
 mod compat;
@@ -32,8 +33,10 @@ mod jvm;
 mod jvm_crash;
 mod jvm_trouble;
 mod operator;
+mod output;
 mod scenario;
 mod setup;
+mod silence;
 mod terminal;
 
 use libtest_mimic::{Arguments, Trial};
@@ -54,8 +57,11 @@ fn main() {
     trials.extend(jvm::trials(setup));
     trials.extend(jvm_crash::trials(setup));
     trials.extend(jvm_trouble::trials(setup));
+    trials.extend(silence::trials(setup));
+    trials.extend(artifacts::trials(setup));
     trials.extend(health::trials(setup));
     trials.extend(operator::trials(setup));
+    trials.extend(output::trials(setup));
     trials.extend(cli::trials(setup));
     trials.extend(container::trials(setup));
     trials.extend(hunts::trials(setup));

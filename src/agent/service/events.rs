@@ -213,6 +213,10 @@ impl Agent<'_> {
         };
         self.capturing = Some(Box::pin(event::capture(means, occasion)));
         self.arm();
+        if self.stage == Stage::Stopping {
+            // Something new is to be waited for, whatever was stored before.
+            say(self.link, Deed::Armed);
+        }
     }
 
     pub(super) fn shorten_store(&self, until: Instant) {
@@ -262,7 +266,7 @@ impl Agent<'_> {
 
     /// Once the main process is gone, the supervisor waits for this.
     pub(super) fn everything_is_stored(&self) {
-        if self.stage == Stage::Ended && self.is_done() {
+        if matches!(self.stage, Stage::Stopping | Stage::Ended) && self.is_done() {
             say(self.link, Deed::Stored);
         }
     }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How long the agent may take to end once everything is stored.
 const AGENT_PATIENCE: Duration = Duration::from_secs(2);
+/// However little time is left.
+const AGENT_END: Duration = Duration::from_millis(50);
 /// No post-stop hook is started with less than this left.
 const SHORTEST_HOOK: Duration = Duration::from_millis(50);
 
@@ -143,7 +145,7 @@ impl Machine<'_> {
     fn has_something_to_store(&self) -> bool {
         match (self.stop, self.outcome) {
             _ if !self.main_was_started => false,
-            (Some(_), _) => self.armed,
+            (Some(_), _) => self.armed && !self.is_stored,
             // Armed: an event is under way, whatever the code.
             (None, Some((code, _))) => {
                 let has_rule = self.has_rule(&Trigger::Exit) || self.has_rule(&Trigger::OutOfMemory);
@@ -332,7 +334,8 @@ impl Closing {
 
 pub(super) fn finish_agent(stop_deadline: Option<Moment>, now: Moment, actions: &mut Vec<Action>) -> Storing {
     let patience = now.after(AGENT_PATIENCE);
-    let until = stop_deadline.map_or(patience, |deadline| deadline.min(patience));
+    // It has nothing more to do: an instant is enough, and the margin has it.
+    let until = stop_deadline.map_or(patience, |deadline| deadline.min(patience).max(now.after(AGENT_END)));
     actions.push(Action::TellFinish { by: until });
     Storing::Asked { until }
 }

@@ -36,6 +36,8 @@ pub struct Machine<'a> {
     pub(super) armed: bool,
     /// Somebody wants the container kept so long.
     pub(super) hold: Option<Moment>,
+    /// What the stop's event captured is in the store.
+    pub(super) is_stored: bool,
     /// For the jitter of retries; no secret.
     seed: u64,
 }
@@ -48,6 +50,8 @@ pub(super) struct Stop {
     pub(super) keys: u32,
     /// What went to the main process for it, once something did.
     pub(super) forwarded: Option<Signal>,
+    /// The agent was told of it.
+    pub(super) is_told: bool,
     /// Bits of every stop signal that was sent for it: each goes out once.
     pub(super) sent: u64,
 }
@@ -130,6 +134,7 @@ impl<'a> Machine<'a> {
             main_was_started: false,
             armed: always_armed(plan),
             hold: None,
+            is_stored: false,
             seed,
         }
     }
@@ -364,7 +369,8 @@ impl<'a> Machine<'a> {
 
     fn agent_asks(&mut self, deed: Deed, now: Moment, actions: &mut Vec<Action>) {
         match deed {
-            Deed::Armed => self.armed = true,
+            Deed::Armed => (self.armed, self.is_stored) = (true, false),
+            Deed::Stored => self.is_stored = true,
             Deed::Disarmed => self.armed = always_armed(self.plan),
             Deed::Hold { until } => {
                 self.hold = Some(until);
@@ -400,6 +406,7 @@ impl<'a> Machine<'a> {
             return;
         };
         self.agent = Agent::Ended;
+        self.is_stored = false;
         // Nobody could release it any more.
         self.hold = None;
         // What it knew of the service's health is gone with it.

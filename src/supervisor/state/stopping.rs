@@ -36,7 +36,14 @@ impl Machine<'_> {
         if self.stop.is_some() {
             return self.stop_repeated(signal, by_key, now, actions);
         }
-        self.stop = Some(Stop { signal, begun: now, keys: u32::from(by_key), forwarded: None, sent: 0 });
+        self.stop = Some(Stop {
+            signal,
+            begun: now,
+            keys: u32::from(by_key),
+            forwarded: None,
+            is_told: false,
+            sent: 0,
+        });
         let deadline = self.plan.stop.deadline(now);
         self.stop_deadline = self.plan.stop.grace_is_known.then_some(deadline);
         actions.push(Action::Note(Note::Stop { signal, deadline }));
@@ -106,17 +113,24 @@ impl Machine<'_> {
         if !matches!(self.agent, Agent::Running { .. }) {
             return self.forward_stop(EvidenceEnd::AgentLost, now, actions);
         }
-        actions.push(Action::TellStop {
-            signal: stop.signal,
-            begun: stop.begun,
-            evidence_until: until,
-            deadline: self.plan.stop.kill_at(stop.begun),
-        });
+        self.tell_stop(actions);
         if until <= now {
             return self.forward_stop(EvidenceEnd::OutOfTime, now, actions);
         }
         actions.push(Action::Note(Note::EvidenceBegins { until }));
         self.phase = Phase::Evidence { until };
+    }
+
+    fn tell_stop(&mut self, actions: &mut Vec<Action>) {
+        let Some(stop) = &mut self.stop else { return };
+        stop.is_told = true;
+        let stop = *stop;
+        actions.push(Action::TellStop {
+            signal: stop.signal,
+            begun: stop.begun,
+            evidence_until: self.plan.stop.evidence_until(stop.begun),
+            deadline: self.plan.stop.kill_at(stop.begun),
+        });
     }
 
     pub(super) fn forward_stop(&mut self, end: EvidenceEnd, now: Moment, actions: &mut Vec<Action>) {
@@ -148,6 +162,10 @@ impl Machine<'_> {
             // A main process that ends by itself needs its time; its last words need little.
             at.before(LAST_WORDS.min(now.until(at) / 2))
         });
+        if has_agent && self.stop.is_some_and(|stop| !stop.is_told) {
+            // After the signal: whatever it does about it, it delays nothing.
+            self.tell_stop(actions);
+        }
         self.phase = Phase::Stopping { kill_at, tell_at };
     }
 }

@@ -40,6 +40,7 @@ fn plan_of(text: &str) -> Plan {
 const EVERYTHING: &str = r#"
     stop.grace=10s
     main.reserve=4s
+    main.output={ keep = "64KiB" }
     preflight.files=["/x"]
     hook.0.name=one
     hook.0.command=["one"]
@@ -136,6 +137,15 @@ impl<'a> World<'a> {
                 }
             }
         }
+        // Nobody is left to write: the pipes are at their end.
+        let writes = |child: &Child| !matches!(child, Child::Agent | Child::Carrier);
+        if self.alive.contains(&Child::Carrier)
+            && self.spawned.contains(&Child::Main)
+            && !self.alive.iter().any(writes)
+            && self.exit.is_none()
+        {
+            self.feed(Event::Exited(Child::Carrier, Status::Exited(0)));
+        }
         if self.alive.is_empty() && self.exit.is_none() && !matches!(event, Event::Alone) {
             self.feed(Event::Alone);
         }
@@ -169,7 +179,10 @@ fn the_way_through() {
     let plan = plan_of(EVERYTHING);
     let mut world = World::new(&plan);
     world.run_hooks();
-    assert_eq!(world.spawned, [Child::Preflight, Child::Hook(0), Child::Hook(1), Child::Agent, Child::Main]);
+    assert_eq!(
+        world.spawned,
+        [Child::Preflight, Child::Hook(0), Child::Hook(1), Child::Carrier, Child::Agent, Child::Main]
+    );
     world.feed(term());
     assert_eq!(world.stops_sent, 0, "evidence comes first");
     world.feed(Event::Agent(Deed::Captured));
