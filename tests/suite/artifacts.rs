@@ -72,12 +72,9 @@ fn everything(setup: &Setup, version: u32) -> Outcome {
     assert!(bundle.read("logs.txt").contains("sick-service: ready on port"));
     assert!(bundle.read("vm.txt").contains("=== VM.system_properties"));
     assert!(bundle.read("gc.log").contains("[gc"), "the file that the flags name");
-    assert!(
-        bundle.read("jcmd-8.txt").contains("Classloader")
-            || bundle.read("jcmd-8.txt").contains("ClassLoader")
-    );
-    assert_eq!(bundle.read("file-10-1-app.log"), "one\ntoken=****\n");
-    assert!(bundle.read("exec-12.txt").starts_with("jvm="), "{}", bundle.read("exec-12.txt"));
+    assert!(bundle.read("jcmd-1.txt").to_lowercase().contains("classloader"), "{}", bundle.manifest);
+    assert_eq!(bundle.read("file-1-1-app.log"), "one\ntoken=****\n");
+    assert!(bundle.read("exec-1.txt").starts_with("jvm="), "{}", bundle.read("exec-1.txt"));
     assert!(bundle.reason("exec").contains("exit code 3"), "{}", bundle.manifest);
     let all = bundle.manifest["artifacts"].as_array().expect("a list");
     let reasons: Vec<&str> = all
@@ -89,7 +86,9 @@ fn everything(setup: &Setup, version: u32) -> Outcome {
     assert!(reasons[0].contains("Unknown diagnostic command"), "{reasons:?}");
     assert!(reasons[1].contains("no file matches /no/such/*"), "{reasons:?}");
     for artifact in all {
-        let Some(file) = artifact["file"].as_str().filter(|file| !file.ends_with(".jfr")) else { continue };
+        let Some(file) = artifact["file"].as_str().filter(|_| artifact["artifact"] != "jfr") else {
+            continue;
+        };
         assert!(!bundle.read(file).contains("SESAME"), "a secret in {file}");
     }
     Ok(())

@@ -35,6 +35,8 @@ pub(crate) enum Need {
     Docker,
     /// A private engine, whose init is our binary.
     DockerInit,
+    /// Control groups of the first version, to freeze with and to limit memory.
+    CgroupV1,
     /// Debian's package of that init; nothing for one of our own names.
     Peer(Init),
 }
@@ -74,6 +76,9 @@ impl Setup {
             Need::DockerInit if !self.docker_init_is_ours => Some(
                 "needs an engine whose init is ours: run `cargo xtask test` where none answers".to_owned(),
             ),
+            Need::CgroupV1 if !Path::new("/sys/fs/cgroup/freezer/tasks").is_file() => {
+                Some("needs cgroup v1, whose frozen processes are in disk sleep".to_owned())
+            }
             Need::Peer(init) => init
                 .peer()
                 .filter(|path| !path.is_file())
