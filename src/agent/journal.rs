@@ -68,6 +68,11 @@ impl Journal {
         self.last_failure.clone()
     }
 
+    /// Whoever follows has heard everything.
+    pub(super) fn close(&mut self) {
+        self.followers = broadcast::Sender::new(1);
+    }
+
     /// Those about health.
     pub(super) fn health(&self) -> impl DoubleEndedIterator<Item = &Line> {
         self.lines.iter().filter(|line| line.what == What::Health)

@@ -51,6 +51,10 @@ pub fn prepare(plan: &Plan) {
 
 /// Runs until the supervisor says so, or is gone. The role's exit code.
 pub fn run(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for_children: Inherited) -> u8 {
+    let variables = plan.environment.iter().chain(&plan.main.environment);
+    crate::evidence::remember_secrets(
+        variables.filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?))),
+    );
     match runtime() {
         Ok(runtime) => {
             let code = runtime.block_on(service::serve(plan, link, ring, for_children));

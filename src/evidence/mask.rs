@@ -1,6 +1,8 @@
 //! Secrets out of text: by the name in front of a value, and by the shape of the
 //! value itself. What is masked is replaced whole; better one word too many.
 
+use std::sync::OnceLock;
+
 /// What stands in place of a secret.
 pub const MASKED: &str = "****";
 
@@ -44,8 +46,49 @@ const SHAPES: [&str; 16] = [
 /// A value of such a shape is at least so long.
 const SHAPE_LENGTH: usize = 16;
 
+/// Values that are known to be secrets, wherever they stand.
+static KNOWN: OnceLock<Vec<String>> = OnceLock::new();
+/// A shorter value is too common to be looked for everywhere. Characters.
+const KNOWN_LENGTH: usize = 6;
+
+/// Takes in the variables that the service is given: the values of those that are secrets by
+/// their names are masked from now on, also where nothing tells what they are. Once a process.
+pub fn remember_secrets<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) {
+    let secrets = variables.filter(|(name, value)| value.len() >= KNOWN_LENGTH && is_secret(name));
+    let mut values: Vec<String> = secrets.map(|(_, value)| value.to_owned()).collect();
+    // One may begin with another.
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    values.dedup();
+    let _once = KNOWN.set(values);
+}
+
+/// Without `values`, where each is a word of its own.
+fn without(text: &str, values: &[String]) -> Option<String> {
+    let mut found: Option<String> = None;
+    for value in values {
+        let text = found.as_deref().unwrap_or(text);
+        if !text.contains(value.as_str()) {
+            continue;
+        }
+        let mut masked = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(value.as_str()) {
+            masked.push_str(before);
+            let is_part = before.chars().next_back().is_some_and(char::is_alphanumeric)
+                || after.chars().next().is_some_and(char::is_alphanumeric);
+            masked.push_str(if is_part { value } else { MASKED });
+            rest = after;
+        }
+        masked.push_str(rest);
+        found = Some(masked);
+    }
+    found
+}
+
 /// The text without its secrets.
 pub fn mask(text: &str) -> String {
+    let known = KNOWN.get().and_then(|values| without(text, values));
+    let text = known.as_deref().unwrap_or(text);
     let mut masked = String::with_capacity(text.len());
     let mut in_private_key = false;
     for line in text.split_inclusive('\n') {
@@ -61,6 +104,37 @@ pub fn mask(text: &str) -> String {
         }
     }
     masked
+}
+
+/// A long text that comes in pieces, and of which names and values are no concern but
+/// for those that are known: a thread dump, whose words look like names all over.
+#[derive(Debug, Default)]
+pub struct KnownMasked {
+    /// The begin of a line whose end is still to come.
+    rest: Vec<u8>,
+}
+
+impl KnownMasked {
+    /// The whole lines so far, without secrets that are known.
+    pub fn take(&mut self, piece: Vec<u8>) -> Vec<u8> {
+        let Some(values) = KNOWN.get().filter(|values| !values.is_empty()) else { return piece };
+        self.rest.extend_from_slice(&piece);
+        let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+        let later = self.rest.split_off(end + 1);
+        mask_bytes(std::mem::replace(&mut self.rest, later), values)
+    }
+
+    /// What is left, at the end.
+    pub fn finish(self) -> Vec<u8> {
+        mask_bytes(self.rest, KNOWN.get().map_or(&[], Vec::as_slice))
+    }
+}
+
+fn mask_bytes(bytes: Vec<u8>, values: &[String]) -> Vec<u8> {
+    match std::str::from_utf8(&bytes).ok().and_then(|text| without(text, values)) {
+        Some(masked) => masked.into_bytes(),
+        None => bytes,
+    }
 }
 
 fn mask_line(line: &str) -> String {
@@ -168,8 +242,9 @@ fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     // What only sounds like it: a path separator, a class path, an author.
-    let is_harmless =
-        name.ends_with("author") || name.ends_with("authors") || name.contains("path.separator");
+    let is_harmless = name.ends_with("author") || name.ends_with("authors") || name.contains("path.separator")
+        // A frame of a stack: the number behind it is a line's.
+        || [".java", ".kt", ".scala", ".groovy"].iter().any(|end| name.ends_with(end));
     !is_harmless
         && (NAMES.iter().any(|part| name.contains(part)) || ENDINGS.iter().any(|end| name.ends_with(end)))
 }
@@ -177,6 +252,14 @@ fn is_secret(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn known_values_are_masked_wherever_they_stand() {
+        let values = ["postgres".to_owned(), "s3same".to_owned()];
+        let masked = without("s3same\nhello s3same, org.postgresql /postgres/", &values);
+        assert_eq!(masked.as_deref(), Some("****\nhello ****, org.postgresql /****/"));
+        assert_eq!(without("nothing of it", &values), None);
+    }
 
     /// Ways in which a secret stands in a JVM's texts; `SESAME` is in each value.
     const PLANTED: [&str; 44] = [

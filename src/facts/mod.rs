@@ -25,6 +25,8 @@ pub struct Facts {
     pub group: u32,
     pub is_pid_one: bool,
     pub memory_limit: Option<u64>,
+    /// How often the kernel killed something in here before, for want of memory.
+    pub oom_kills: u64,
     /// Seconds since 1970, now: tells this start from others.
     pub started: u64,
     pub environment: Vec<(OsString, OsString)>,
@@ -41,6 +43,7 @@ impl Facts {
             group: nix::unistd::getegid().as_raw(),
             is_pid_one: nix::unistd::getpid().as_raw() == 1,
             memory_limit: cgroup::memory_limit(),
+            oom_kills: cgroup::oom_kills(),
             started: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),

@@ -1,9 +1,7 @@
 //! One reply: a status line, then text until the end. Read as hostile input.
 
 use super::Failure;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
@@ -74,28 +72,6 @@ impl Reply {
                 return Ok(String::from_utf8_lossy(&bytes).into_owned());
             }
             bytes.extend_from_slice(&chunk);
-        }
-    }
-
-    /// Copies the text to `file` as it comes; `watch` sees every piece.
-    ///
-    /// # Errors
-    /// As [`Reply::chunk`], or that `path` cannot be written.
-    pub async fn copy(
-        mut self,
-        file: &mut File,
-        path: &Path,
-        mut watch: impl FnMut(&[u8]),
-    ) -> Result<u64, Failure> {
-        let mut written = 0;
-        loop {
-            let chunk = self.chunk().await?;
-            if chunk.is_empty() {
-                return Ok(written);
-            }
-            watch(&chunk);
-            file.write_all(&chunk).map_err(|source| Failure::Write { path: path.to_owned(), source })?;
-            written += chunk.len() as u64;
         }
     }
 }

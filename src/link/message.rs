@@ -10,8 +10,8 @@ pub const MAXIMUM_SIZE: usize = 1 + 4 * 8;
 /// What the supervisor tells the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The main process runs.
-    MainStarted { pid: Pid },
+    /// The main process runs, since then: an agent that is started again hears it too.
+    MainStarted { pid: Pid, since: Moment },
     /// The main process is gone; `asked` if we sent it a stop signal.
     MainEnded { status: Status, asked: bool },
     /// A stop is under way: what needs the JVM must be done by `evidence_until`,
@@ -50,7 +50,7 @@ impl Fact {
     /// The wire form, in `buffer`.
     pub fn encode(self, buffer: &mut [u8; MAXIMUM_SIZE]) -> &[u8] {
         let (tag, numbers) = match self {
-            Self::MainStarted { pid } => (1, [number(pid.number()), 0, 0, 0]),
+            Self::MainStarted { pid, since } => (1, [number(pid.number()), since.nanoseconds(), 0, 0]),
             Self::MainEnded { status: Status::Exited(code), asked } => {
                 (2, [u64::from(code), 0, 0, u64::from(asked)])
             }
@@ -76,7 +76,10 @@ impl Fact {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (tag, [a, b, c, d]) = read(bytes)?;
         Some(match tag {
-            1 => Self::MainStarted { pid: Pid::from_number(i32::try_from(a).ok()?)? },
+            1 => Self::MainStarted {
+                pid: Pid::from_number(i32::try_from(a).ok()?)?,
+                since: Moment::from_nanoseconds(b),
+            },
             2 => {
                 let status = match b {
                     0 => Status::Exited(u8::try_from(a).ok()?),
@@ -170,7 +173,10 @@ mod tests {
     fn every_message_reads_back() {
         let moment = Moment::from_nanoseconds;
         let facts = [
-            Fact::MainStarted { pid: Pid::from_number(7).expect("positive") },
+            Fact::MainStarted {
+                pid: Pid::from_number(7).expect("positive"),
+                since: Moment::from_nanoseconds(5),
+            },
             Fact::MainEnded { status: Status::Exited(143), asked: true },
             Fact::MainEnded {
                 status: Status::Signaled { signal: Signal::SEGV, core_dumped: true },

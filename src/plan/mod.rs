@@ -53,6 +53,8 @@ pub struct Plan {
     /// The environment that bookend was given, and its children start from.
     pub environment: Vec<(OsString, OsString)>,
     pub memory_limit: Option<u64>,
+    /// Before this container's life: what comes on top is its own.
+    pub oom_kills: u64,
     pub is_pid_one: bool,
     /// Some layer of configuration had something to say.
     pub is_configured: bool,
@@ -146,6 +148,7 @@ pub fn make(
         keep_output: config.main.output.as_ref().map(|output| output.value.keep.0),
         environment: facts.environment.clone(),
         memory_limit: facts.memory_limit,
+        oom_kills: facts.oom_kills,
         is_pid_one: facts.is_pid_one,
         is_configured: config.is_written,
     })

@@ -161,6 +161,12 @@ impl<'a> Effects<'a> {
         }
     }
 
+    fn tell_main_started(&mut self) {
+        if let Some(main) = self.children.running(Child::Main) {
+            self.tell(Fact::MainStarted { pid: main.pid, since: main.since });
+        }
+    }
+
     fn tell(&mut self, fact: Fact) {
         let Some(link) = &self.link else { return };
         let mut buffer = [0; MAXIMUM_SIZE];
@@ -185,7 +191,7 @@ impl<'a> Effects<'a> {
                         command = command_line(&self.plan.main),
                         "main process started"
                     );
-                    self.tell(Fact::MainStarted { pid });
+                    self.tell_main_started();
                     self.let_go();
                 }
                 event
@@ -364,9 +370,7 @@ impl<'a> Effects<'a> {
                 self.children.add(child, pid, clock::now());
                 if child == Child::Agent {
                     self.link = Some(ours);
-                    if let Some(pid) = self.children.pid_of(Child::Main) {
-                        self.tell(Fact::MainStarted { pid });
-                    }
+                    self.tell_main_started();
                 }
                 Event::Spawned(child)
             }

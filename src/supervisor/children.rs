@@ -38,7 +38,11 @@ impl Children {
         self.0.iter().filter(is_role).map(|running| running.pid).collect()
     }
 
+    pub(super) fn running(&self, child: Child) -> Option<Running> {
+        self.0.iter().find(|running| running.child == child).copied()
+    }
+
     pub(super) fn pid_of(&self, child: Child) -> Option<Pid> {
-        self.0.iter().find(|running| running.child == child).map(|running| running.pid)
+        self.running(child).map(|running| running.pid)
     }
 }

@@ -38,6 +38,7 @@ mod scenario;
 mod setup;
 mod silence;
 mod terminal;
+mod triggers;
 
 use libtest_mimic::{Arguments, Trial};
 use setup::Setup;
@@ -58,6 +59,7 @@ fn main() {
     trials.extend(jvm_crash::trials(setup));
     trials.extend(jvm_trouble::trials(setup));
     trials.extend(silence::trials(setup));
+    trials.extend(triggers::trials(setup));
     trials.extend(artifacts::trials(setup));
     trials.extend(health::trials(setup));
     trials.extend(operator::trials(setup));

@@ -400,18 +400,47 @@ impl Running {
         self.wait()
     }
 
-    /// Runs bookend with these arguments in its mount namespace, as that user.
+    /// Runs bookend with these arguments in its namespaces, as that user: as `docker exec` does.
     pub(crate) fn verb(&self, setup: &Setup, user: &str, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new("nsenter")
-            .args(["--mount", "--target", &self.init().to_string()])
+        let output = self.exec(setup, user, arguments).output().expect("nsenter runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The same, to its end, whenever that is; returns once it has printed something.
+    pub(crate) fn verb_in_background(
+        &self,
+        setup: &Setup,
+        user: &str,
+        arguments: &[&str],
+    ) -> std::thread::JoinHandle<String> {
+        let mut command = self.exec(setup, user, arguments);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("nsenter runs");
+        let mut stdout = child.stdout.take().expect("piped");
+        let mut text = vec![0; 4096];
+        let size = stdout.read(&mut text).expect("a pipe");
+        text.truncate(size);
+        std::thread::spawn(move || {
+            drop(stdout.read_to_end(&mut text));
+            drop(child.wait());
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    }
+
+    fn exec(&self, setup: &Setup, user: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--mount", "--pid", "--target", &self.init().to_string()])
             .args(["setpriv", "--reuid", user, "--regid", user, "--clear-groups"])
             .arg(&setup.binary)
             .args(arguments)
-            .env("BOOKEND_CONFIG", "")
-            .output()
-            .expect("nsenter runs");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+            .env("BOOKEND_CONFIG", "");
+        command
+    }
+
+    /// The scenario's own.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Sends TERM and waits for the end.

@@ -2,12 +2,13 @@
 
 use super::heap::{let_jvm_write, quotable};
 use super::write_text;
-use crate::evidence::{ArtifactRecord, Bundle, Hasher, mask};
+use crate::evidence::{ArtifactRecord, Bundle, Hasher, KnownMasked, mask};
 use crate::facts::processes::Process;
-use crate::jvm::Session;
+use crate::jvm::{Failure, Session};
 use crate::output::Ring;
 use crate::sys::process::{self, Pid};
 use crate::units::Signal;
+use std::io::Write;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -36,14 +37,23 @@ pub async fn capture_threads(
     };
     let mut hasher = Hasher::default();
     let mut marker = Marker::new(LAST_OF_THREAD_DUMP);
+    let mut masked = KnownMasked::default();
     let copied = async {
-        let reply = session.command("Thread.print -l", deadline).await?;
-        reply
-            .copy(&mut file, &path, |chunk| {
-                hasher.update(chunk);
-                marker.look(chunk);
-            })
-            .await
+        let mut reply = session.command("Thread.print -l", deadline).await?;
+        let mut size = 0_usize;
+        loop {
+            let chunk = reply.chunk().await?;
+            let is_over = chunk.is_empty();
+            size = size.saturating_add(chunk.len());
+            marker.look(&chunk);
+            let text = if is_over { std::mem::take(&mut masked).finish() } else { masked.take(chunk) };
+            hasher.update(&text);
+            let written = file.write_all(&text);
+            written.map_err(|source| Failure::Write { path: path.clone(), source })?;
+            if is_over {
+                return Ok::<_, Failure>(size);
+            }
+        }
     };
     let trouble = match copied.await {
         Ok(_) if marker.found => None,
@@ -117,7 +127,7 @@ pub(in crate::agent) async fn has_deadlock(session: &Session, deadline: Instant)
         loop {
             let chunk = reply.chunk().await?;
             if chunk.is_empty() {
-                return Ok::<_, crate::jvm::Failure>(());
+                return Ok::<_, Failure>(());
             }
             marker.look(&chunk);
         }

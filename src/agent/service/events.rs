@@ -139,7 +139,7 @@ impl Agent<'_> {
     /// Whether that is why it ended, and who says so.
     fn out_of_memory(&self, status: process::Status) -> Option<&'static str> {
         let is_killed = status.code() == crate::exit::of_signal(Signal::KILL);
-        if cgroup::oom_kills() > self.watch.oom_kills && is_killed {
+        if cgroup::oom_kills() > self.plan.oom_kills && is_killed {
             return Some("the kernel killed it");
         }
         let files = self.crash_files.as_ref()?;

@@ -45,6 +45,9 @@ const BEAT: Duration = Duration::from_secs(30);
 /// `bookend status` shows so many.
 pub const EVENTS_KEPT: usize = 20;
 
+/// How long the end waits for those who are told of it.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
 /// What is going on, and what is known.
 struct Agent<'a> {
     plan: &'a Plan,
@@ -68,6 +71,8 @@ struct Agent<'a> {
     is_finishing: bool,
     events: VecDeque<EventStatus>,
     journal: Journal,
+    /// What is being written to whoever asked.
+    answers: JoinSet<()>,
     held_until: Option<Instant>,
     stage: Stage,
     next_beat: Instant,
@@ -147,6 +152,7 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for
         is_finishing: false,
         events: VecDeque::new(),
         journal: Journal::new(),
+        answers: JoinSet::new(),
         held_until: None,
         stage: Stage::Starting,
         next_beat: Instant::now() + BEAT,
@@ -168,9 +174,14 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for
             Some(stored) = agent.storing.join_next() => agent.stored(stored.ok()),
             () = due(Some(agent.next_beat)) => agent.beat(),
             Some((stream, request)) = requests.recv() => agent.answer(stream, request),
+            Some(_) = agent.answers.join_next() => {}
         }
         // Half a manifest helps nobody: the supervisor ends us where it has no more time.
         if agent.is_finishing && agent.is_done() {
+            // Whoever follows the events hears of the last.
+            agent.journal.close();
+            let heard = std::mem::take(&mut agent.answers).join_all();
+            let _late = tokio::time::timeout(LAST_ANSWERS, heard).await;
             return crate::exit::SUCCESS;
         }
     }
@@ -179,7 +190,7 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for
 impl Agent<'_> {
     fn learn(&mut self, fact: Fact) {
         match fact {
-            Fact::MainStarted { pid } => self.main_started(pid),
+            Fact::MainStarted { pid, since } => self.main_started(pid, since),
             Fact::StopRequested { signal, begun, evidence_until, deadline } => {
                 self.stop(signal, begun.until(evidence_until), instant(evidence_until), instant(deadline));
             }
@@ -197,15 +208,15 @@ impl Agent<'_> {
         }
     }
 
-    fn main_started(&mut self, pid: Pid) {
+    fn main_started(&mut self, pid: Pid, since: Moment) {
         self.main = Some(pid);
         self.stage = Stage::Running;
         // File systems count time more coarsely than we do.
-        self.main_started = SystemTime::now() - Duration::from_secs(2);
+        self.main_started = SystemTime::now() - since.until(clock::now()) - Duration::from_secs(2);
         if self.plan.evidence.is_some() {
             self.warming = Some(Box::pin(warm::attach(pid, self.plan.heap_dump.clone())));
         }
-        self.watch.begin();
+        self.watch.begin(since);
     }
 
     /// Nothing more is watched.

@@ -45,11 +45,11 @@ impl Agent<'_> {
             Request::Events { follow } => {
                 let (lines, next) = self.journal.follow();
                 let next = follow.then_some(next);
-                tokio::spawn(control::follow(stream, lines, next));
+                self.answers.spawn(control::follow(stream, lines, next));
                 return;
             }
         };
-        tokio::spawn(control::answer(stream, text));
+        self.answers.spawn(control::answer(stream, text));
     }
 
     fn status(&self) -> Status {

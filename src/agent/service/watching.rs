@@ -15,7 +15,7 @@ use crate::link::Deed;
 use crate::output::Ring;
 use crate::plan::{Plan, Thresholds};
 use crate::sys::clock;
-use crate::units::format_duration;
+use crate::units::{Moment, format_duration};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -78,8 +78,6 @@ pub(super) struct Watch<'a> {
     /// How far the log was read.
     read_to: u64,
     minute: u64,
-    /// Kills for want of memory before this main process.
-    pub(super) oom_kills: u64,
 }
 
 impl<'a> Watch<'a> {
@@ -118,15 +116,14 @@ impl<'a> Watch<'a> {
             ring,
             read_to: ring.map_or(0, Ring::end),
             minute: minute(),
-            oom_kills: crate::facts::cgroup::oom_kills(),
         }
     }
 
-    /// The main process runs.
-    pub(super) fn begin(&mut self) {
+    /// The main process runs, since `since`.
+    pub(super) fn begin(&mut self, since: Moment) {
         let now = Instant::now();
         if self.prober.is_some() || self.metadata.is_some() {
-            self.health = Some(Health::new(self.thresholds.unwrap_or_default(), clock::now()));
+            self.health = Some(Health::new(self.thresholds.unwrap_or_default(), since));
         }
         self.next_probe = self.prober.map(|_| now);
         self.next_sample = self.samples.then(|| now + SAMPLE_INTERVAL);

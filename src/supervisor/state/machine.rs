@@ -298,6 +298,17 @@ impl<'a> Machine<'a> {
         // Only where we asked: the same code by itself is the service's own message.
         let mapped = self.plan.stop.exit_codes.get(&status.code()).filter(|_| asked);
         self.outcome = Some((mapped.copied().unwrap_or(status.code()), reason));
+        // The kernel takes the agent first when memory runs out, and the main process next:
+        // what there is to say of that end, a new agent has to say.
+        let has_rule = self.has_rule(&Trigger::Exit) || self.has_rule(&Trigger::OutOfMemory);
+        if let Agent::Waiting { restarts, .. } = self.agent
+            && has_rule
+            && !asked
+            && !status.is_success()
+        {
+            self.agent = Agent::Running { restarts, silent_until: now.after(AGENT_SILENCE) };
+            actions.push(Action::Spawn(Child::Agent));
+        }
         if matches!(self.agent, Agent::Running { .. }) {
             actions.push(Action::TellMainEnded { status, asked });
         }

@@ -29,6 +29,7 @@ fn plan_of(text: &str) -> Plan {
         group: 0,
         is_pid_one: true,
         memory_limit: None,
+        oom_kills: 0,
         started: 0,
         environment: Vec::new(),
     };
