@@ -65,6 +65,8 @@ impl Supervisor<'_> {
     /// Everything that is pending now, until nothing is; `first` woke us.
     fn gather(&mut self, signals: &SignalDescriptor, first: Option<Received>) {
         let mut children_ended = std::mem::take(&mut self.effects.look_for_ended);
+        // What the agent knows comes first: a stop must find it armed.
+        self.read_link();
         // Bounded: whoever floods us must not keep us from deadlines and children.
         let pending = std::iter::from_fn(|| signals.read());
         for received in first.into_iter().chain(pending).take(SIGNALS_AT_ONCE) {
@@ -79,7 +81,6 @@ impl Supervisor<'_> {
         if children_ended {
             self.collect();
         }
-        self.read_link();
         if self.machine.next_deadline().is_some_and(|deadline| deadline <= clock::now()) {
             self.take_in(Event::Timer);
         }

@@ -64,9 +64,12 @@ impl Bundle {
         }
     }
 
+    pub(crate) fn artifacts(&self) -> &[Value] {
+        self.manifest["artifacts"].as_array().expect("a list")
+    }
+
     pub(crate) fn artifact(&self, name: &str) -> &Value {
-        let artifacts = self.manifest["artifacts"].as_array().expect("a list");
-        artifacts.iter().find(|artifact| artifact["artifact"] == name).unwrap_or(&Value::Null)
+        self.artifacts().iter().find(|artifact| artifact["artifact"] == name).unwrap_or(&Value::Null)
     }
 
     pub(crate) fn status(&self, name: &str) -> &str {

@@ -41,7 +41,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
 type Outcome = Result<(), String>;
 
 /// A port that nobody has.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound").port()
 }

@@ -37,6 +37,7 @@ mod output;
 mod scenario;
 mod setup;
 mod silence;
+mod survival;
 mod terminal;
 mod triggers;
 
@@ -59,6 +60,7 @@ fn main() {
     trials.extend(jvm_crash::trials(setup));
     trials.extend(jvm_trouble::trials(setup));
     trials.extend(silence::trials(setup));
+    trials.extend(survival::trials(setup));
     trials.extend(triggers::trials(setup));
     trials.extend(artifacts::trials(setup));
     trials.extend(health::trials(setup));

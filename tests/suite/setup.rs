@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) is_root: bool,
     /// Run the race hunts and the soak too.
     pub(crate) hunts: bool,
+    /// Run every cell of the survival table.
+    pub(crate) survival: bool,
     is_ci: bool,
 }
 
@@ -55,6 +57,7 @@ impl Setup {
             docker: variable("BOOKEND_TEST_DOCKER"),
             docker_init_is_ours: std::env::var_os("BOOKEND_TEST_DOCKER_INIT").is_some(),
             hunts: std::env::var_os("BOOKEND_TEST_HUNTS").is_some(),
+            survival: std::env::var_os("BOOKEND_TEST_SURVIVAL").is_some(),
             is_root: nix::unistd::geteuid().is_root(),
             is_ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
         }

@@ -17,6 +17,7 @@ mod demo;
 mod engine;
 mod images;
 mod java;
+mod survival;
 mod test;
 mod tools;
 
@@ -32,6 +33,8 @@ usage: cargo xtask <verb>
                   --hunts adds the race hunts and the soak, as CI=true does)
   conformance     every conformance case on bookend, tini, dumb-init and catatonit;
                   writes docs/conformance.md
+  survival        every JVM x collector x grace x sickness x heap (about an hour);
+                  writes docs/survival.md
   bench init      PID 1 beside its peers: latency, start, reaping, memory, size;
                   writes docs/performance.md
   bench dumps     thread and heap dumps beside jcmd";
@@ -57,6 +60,7 @@ fn run() -> Result<()> {
         "test" => test::run(rest),
         "bench" => bench::run(rest),
         "conformance" => conformance::run(),
+        "survival" => survival::run(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

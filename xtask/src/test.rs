@@ -25,11 +25,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // Two processors: more at once only makes time-outs tighter.
     suite.args(["--test-threads", "3"]);
     suite.env("BOOKEND_TEST_BINARY", &binary);
-    for version in java::versions() {
-        let home = java::home(version)?;
-        suite.env(format!("BOOKEND_TEST_JAVA_{version}"), home.join("bin/java"));
-    }
-    suite.env("BOOKEND_TEST_CLASSES", java::classes()?);
+    name_javas(&mut suite)?;
 
     let engine = if without_containers { None } else { engine(&binary, is_ci)? };
     if let Some(engine) = &engine {
@@ -42,6 +38,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         say("Not root: tests that need PID namespaces and users are skipped, by name");
     }
     step("The suite: PID namespaces, JVM 11/17/21/25, containers", || tools::run(&mut suite))
+}
+
+/// Tells the suite where the runtimes and the sick service are.
+pub(crate) fn name_javas(suite: &mut Command) -> Result<()> {
+    for version in java::versions() {
+        let home = java::home(version)?;
+        suite.env(format!("BOOKEND_TEST_JAVA_{version}"), home.join("bin/java"));
+    }
+    suite.env("BOOKEND_TEST_CLASSES", java::classes()?);
+    Ok(())
 }
 
 /// An engine with the images; without one the container tests are skipped,

@@ -264,6 +264,8 @@ impl Agent<'_> {
             self.journal.failed(reason);
         }
         let Some(state) = changed else { return };
+        // The supervisor first: a stop may be as quick as whoever reads the log.
+        self.arm();
         match (state, failure) {
             (State::Healthy | State::Starting, _) => info!(latency, "health: {}", state.name()),
             (_, Some(reason)) => warn!(latency, "health: {}: {reason}", state.name()),
@@ -275,7 +277,6 @@ impl Agent<'_> {
             State::Unhealthy => Some(Trigger::Unhealthy),
             State::Starting | State::Healthy => None,
         };
-        self.arm();
         if let Some(trigger) = trigger {
             let verdict = self.rules.happened(&trigger, self.situation(), clock::now());
             self.act(trigger.name(), verdict, None);
