@@ -1,12 +1,11 @@
 //! The probe of `[health]`, ready to be asked.
 
-use crate::plan::{HealthPlan, Plan, ProbePlan, Program};
+use crate::plan::{HealthPlan, Plan, ProbePlan, Program, Variables, environment_of};
 use crate::probe::{self, Http, HttpRequest};
 use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Image, Session, Streams};
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// One of the three ways to ask.
@@ -52,25 +51,15 @@ impl Prober {
 
 /// The program with the main process's environment; the user is ours already.
 pub(super) fn image(plan: &Plan, program: &Program) -> Image {
-    let mut variables: BTreeMap<OsString, OsString> = plan.environment.iter().cloned().collect();
-    if let Some(identity) = &program.identity {
-        for (name, value) in [("HOME", &identity.home), ("USER", &identity.name), ("LOGNAME", &identity.name)]
-        {
-            variables.insert(name.into(), value.clone().into());
-        }
-    }
-    variables.extend(program.environment.iter().cloned());
-    let text = |bytes: Vec<u8>| CString::new(bytes).ok();
+    let variables = environment_of(&plan.environment, &Variables::new(), program);
+    let text = |text: &OsStr| CString::new(text.as_bytes()).ok();
     let command = program.arguments.first().map(OsString::as_os_str).unwrap_or_default();
     let path = variables.get(OsStr::new("PATH")).map(OsString::as_os_str);
     Image {
         candidates: spawn::candidates(command, path),
-        arguments: program.arguments.iter().filter_map(|word| text(word.as_bytes().to_vec())).collect(),
-        environment: variables
-            .into_iter()
-            .filter_map(|(name, value)| text([name.into_vec(), b"=".to_vec(), value.into_vec()].concat()))
-            .collect(),
-        directory: program.directory.as_ref().and_then(|path| text(path.as_os_str().as_bytes().to_vec())),
+        arguments: program.arguments.iter().filter_map(|word| text(word)).collect(),
+        environment: spawn::to_strings(&variables),
+        directory: program.directory.as_ref().and_then(|path| text(path.as_os_str())),
         credentials: None,
         attributes: crate::units::Attributes::default(),
         session: Session::Group,

@@ -81,6 +81,17 @@ impl CrashFiles {
         self.is_its(&path).then_some(path)
     }
 
+    /// The core file, where the kernel writes one to a file system that is seen from here
+    /// (`core(5)`): by a pattern with a pipe it is somebody else's.
+    pub fn core(&self) -> Option<PathBuf> {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
+        let pattern = read("core_pattern")?;
+        let uses_pid = read("core_uses_pid").is_some_and(|flag| flag.trim() == "1");
+        let name = core_glob(pattern.trim_end(), uses_pid, self.pid)?;
+        let path = self.folder.join(name);
+        glob::glob(path.to_str()?).ok()?.flatten().find(|path| self.is_its(path))
+    }
+
     /// The same, once nobody has written to it for a moment: a JVM that lives may
     /// still be at it.
     pub fn finished_heap_dump(&self) -> Option<PathBuf> {
@@ -133,6 +144,35 @@ impl CrashFiles {
     }
 }
 
+/// The pattern as a glob: what is not known of the process may be anything.
+fn core_glob(pattern: &str, uses_pid: bool, pid: i32) -> Option<String> {
+    if pattern.starts_with('|') || pattern.is_empty() {
+        return None;
+    }
+    let mut glob = String::new();
+    let mut has_pid = false;
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '%' => match characters.next() {
+                Some('%') => glob.push('%'),
+                Some('p') => {
+                    has_pid = true;
+                    glob.push_str(&pid.to_string());
+                }
+                Some(_) => glob.push('*'),
+                None => {}
+            },
+            '*' | '?' | '[' | ']' => glob.push_str(&glob::Pattern::escape(&character.to_string())),
+            other => glob.push(other),
+        }
+    }
+    if uses_pid && !has_pid {
+        glob.push_str(&format!(".{pid}"));
+    }
+    Some(glob)
+}
+
 /// Since 22 the heap goes to segments beside the dump first (JDK-8306441).
 fn has_segments(path: &Path) -> bool {
     let Some(name) = path.file_name().map(|name| format!("{}.p", name.to_string_lossy())) else {
@@ -145,6 +185,20 @@ fn has_segments(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn core_files_by_the_kernels_pattern() {
+        for (pattern, uses_pid, glob) in [
+            ("core", false, Some("core")),
+            ("core", true, Some("core.7")),
+            ("/var/cores/%e-%p.core", true, Some("/var/cores/*-7.core")),
+            ("100%%-[%t", false, Some("100%-[[]*")),
+            ("|/usr/lib/systemd/systemd-coredump %P", false, None),
+            ("", true, None),
+        ] {
+            assert_eq!(core_glob(pattern, uses_pid, 7).as_deref(), glob, "{pattern}");
+        }
+    }
 
     #[test]
     fn looks_where_the_jvm_was_told_to_write() {

@@ -4,11 +4,13 @@
 //! and a fact. After it nobody reads configuration or environment again; the
 //! plan is immutable and everybody works from it.
 
+mod environment;
 mod health;
 mod jvm;
 mod programs;
 mod stop;
 
+pub use environment::{Variables, environment_of};
 pub use health::{HealthPlan, ProbePlan, Thresholds};
 pub use programs::{Backoff, HookPlan, Preflight, Program};
 pub use stop::StopPlan;

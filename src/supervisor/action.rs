@@ -2,13 +2,12 @@
 
 use super::carrying::Carried;
 use super::children::Children;
-use super::environment::{self, Variables};
 use super::exports::ExportFile;
 use super::state::{Action, Child, Event};
 use super::{leftovers, notes};
 use crate::facts::processes::{self, Process};
 use crate::link::{Fact, MAXIMUM_SIZE};
-use crate::plan::{HookPlan, Plan, Program};
+use crate::plan::{HookPlan, Plan, Program, Variables, environment_of};
 use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Stage, Streams};
@@ -181,7 +180,7 @@ impl<'a> Effects<'a> {
             Child::Preflight | Child::Agent => self.fork_role(child),
             Child::Carrier => self.start_carrier(),
             Child::Main => {
-                let variables = environment::of(&self.plan.environment, &self.exported, &self.plan.main);
+                let variables = environment_of(&self.plan.environment, &self.exported, &self.plan.main);
                 let event = self.start(child, &self.plan.main, &variables);
                 if event == Event::Spawned(child)
                     && let Some(pid) = self.children.pid_of(child)
@@ -244,7 +243,7 @@ impl<'a> Effects<'a> {
     }
 
     fn start_hook(&mut self, child: Child, hook: &HookPlan, outcome: Option<Outcome>) -> Event {
-        let mut variables = environment::of(&self.plan.environment, &self.exported, &hook.program);
+        let mut variables = environment_of(&self.plan.environment, &self.exported, &hook.program);
         if let Some(condition) = &hook.when
             && !condition.holds(|name| variables.get(OsStr::new(name)).map(OsString::as_os_str))
         {
@@ -283,10 +282,11 @@ impl<'a> Effects<'a> {
             error!("cannot start the {}: an argument holds a NUL byte", notes::name(self.plan, child));
             return Event::SpawnFailed(child, crate::exit::NOT_EXECUTABLE);
         };
+        let path = variables.get(OsStr::new("PATH")).map(OsString::as_os_str);
         let image = Image {
-            candidates: environment::candidates(command, variables),
+            candidates: spawn::candidates(command, path),
             arguments,
-            environment: environment::to_strings(variables),
+            environment: spawn::to_strings(variables),
             directory: program
                 .directory
                 .as_ref()

@@ -3,8 +3,8 @@
 //! The one thing of others' that the supervisor reads: bounded, line by line,
 //! and a line that is not `NAME=value` is reported, not guessed at.
 
-use super::environment::Variables;
 use crate::facts::users::Identity;
+use crate::plan::Variables;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

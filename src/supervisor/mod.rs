@@ -8,7 +8,6 @@
 mod action;
 mod carrying;
 mod children;
-mod environment;
 mod exports;
 mod leftovers;
 mod notes;

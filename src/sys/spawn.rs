@@ -13,7 +13,8 @@ use crate::units::Attributes;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::ffi::{CString, OsStr, c_char};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString, c_char};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
@@ -83,6 +84,14 @@ pub fn candidates(command: &OsStr, path: Option<&OsStr>) -> Vec<CString> {
             to_path([directory, b"/", command.as_bytes()].concat())
         })
         .collect()
+}
+
+/// `NAME=value` strings for `execve`; what holds a NUL byte cannot be said there.
+pub fn to_strings(variables: &BTreeMap<OsString, OsString>) -> Vec<CString> {
+    let text = |(name, value): (&OsString, &OsString)| {
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    variables.iter().filter_map(text).collect()
 }
 
 /// Which preparation failed in the child.
@@ -359,5 +368,22 @@ impl Prepared<'_> {
             }
         }
         Failure { stage: Stage::Execute, error: remembered }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_where_a_shell_would() {
+        let text = |command: &str| -> Vec<String> {
+            candidates(OsStr::new(command), Some(OsStr::new("/a::/b")))
+                .into_iter()
+                .filter_map(|path| path.into_string().ok())
+                .collect()
+        };
+        assert_eq!(text("x"), ["/a/x", "./x", "/b/x"]);
+        assert_eq!(text("./x"), ["./x"]);
     }
 }

@@ -20,6 +20,8 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         add("diagnostic_options_are_added", options);
         add("an_out_of_memory_error_leaves_its_heap", out_of_memory);
     }
+    let java = &[Need::Root, Need::Java(21)];
+    trials.push(setup.trial("jvm_crash::a_core_file_is_taken", java, core));
     trials
 }
 
@@ -48,6 +50,30 @@ fn crash(setup: &Setup, version: u32) -> Outcome {
     assert!(report.contains("A fatal error has been detected by the Java Runtime Environment"), "{report}");
     assert!(!report.contains("SESAME"), "a secret in the report");
     assert!(bundle.read("os.txt").contains("=== mounts"));
+    Ok(())
+}
+
+/// Where this kernel writes it to a file.
+fn core(setup: &Setup) -> Outcome {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    assert!(!pattern.starts_with('|'), "this kernel gives cores to a program: {pattern}");
+    let scenario = Scenario::new(setup);
+    let folder = scenario.folder().display().to_string();
+    let config = format!(
+        "[main]\nuser = \"1000:1000\"\nworkdir = \"{folder}\"\nlimits = {{ core = \"unlimited\" }}\n\
+         [store]\nurl = \"file://{folder}/store\"\n"
+    );
+    let command = sick(setup, 21, &["-Xmx32m", "-XX:+CreateCoredumpOnCrash"], &["--heap=1m"]);
+    let running = scenario.config(&config).command(command).start();
+    running.wait_for("attached to the JVM");
+    request(port(&running), "/crash");
+    let ended = running.wait();
+    ended.exits(134).says("evidence stored");
+    let bundle = bundle::only(&store(&ended.folder));
+    let mut head = [0; 4];
+    let mut file = std::fs::File::open(bundle.folder.join("core")).map_err(|error| error.to_string())?;
+    std::io::Read::read_exact(&mut file, &mut head).map_err(|error| error.to_string())?;
+    assert_eq!(&head, b"\x7fELF");
     Ok(())
 }
 

@@ -248,7 +248,10 @@ fn bundles(store: &std::path::Path) -> Vec<Bundle> {
                     assert_eq!(artifact["bytes"].as_u64().unwrap_or(size), size, "{artifact}");
                 }
                 None => {
-                    assert!(artifact["reason"].is_string(), "nothing is missing without a reason: {artifact}")
+                    assert!(
+                        artifact["reason"].is_string(),
+                        "nothing is missing without a reason: {artifact}"
+                    );
                 }
             }
         }

@@ -14,9 +14,10 @@ const ARTIFACT: &str = "crash";
 /// No report is longer. Bytes.
 const REPORT_LIMIT: u64 = 64 << 20;
 const HEAP_DUMP: &str = "heap-oom.hprof";
+const CORE: &str = "core";
 
-/// The JVM's report, without secrets, and the heap dump of an OutOfMemoryError,
-/// moved; one record for each, or one that says that there is none.
+/// The JVM's report, without secrets, the heap dump of an OutOfMemoryError and the core
+/// file, moved; one record for each, or one that says that there is none.
 pub(in crate::agent) async fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<ArtifactRecord> {
     let Some(files) = files else {
         return vec![ArtifactRecord::skipped(ARTIFACT, "no JVM was seen whose report it could be")];
@@ -26,10 +27,13 @@ pub(in crate::agent) async fn collect(files: Option<&CrashFiles>, bundle: &Bundl
         records.push(copy_report(files, &path, bundle));
     }
     if let Some(path) = files.heap_dump() {
-        records.push(take_heap_dump(files, &path, bundle).await);
+        records.push(take(files, &path, HEAP_DUMP, bundle).await);
+    }
+    if let Some(path) = files.core() {
+        records.push(take(files, &path, CORE, bundle).await);
     }
     if records.is_empty() {
-        records.push(ArtifactRecord::skipped(ARTIFACT, "the JVM left no report and no heap dump"));
+        records.push(ArtifactRecord::skipped(ARTIFACT, "the JVM left no report, no heap dump and no core"));
     }
     records
 }
@@ -66,9 +70,9 @@ fn refused(path: &Path, error: &io::Error, begun: Instant) -> ArtifactRecord {
 
 /// By its name alone where both are on one file system; else copied, by another
 /// thread. Its digest is made when it is stored.
-async fn take_heap_dump(files: &CrashFiles, path: &Path, bundle: &Bundle) -> ArtifactRecord {
+async fn take(files: &CrashFiles, path: &Path, name: &str, bundle: &Bundle) -> ArtifactRecord {
     let begun = Instant::now();
-    let to = bundle.unfinished(HEAP_DUMP);
+    let to = bundle.unfinished(name);
     let (files, from) = (files.clone(), path.to_owned());
     let moved = tokio::task::spawn_blocking(move || {
         if std::fs::rename(&from, &to).is_ok() {
@@ -82,10 +86,10 @@ async fn take_heap_dump(files: &CrashFiles, path: &Path, bundle: &Bundle) -> Art
     });
     let moved = moved.await.unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
     // It follows no link and makes the file private, whoever it was moved from.
-    match moved.and_then(|()| bundle.finish(HEAP_DUMP, HEAP_DUMP)) {
-        Ok(_) => ArtifactRecord::complete(ARTIFACT, HEAP_DUMP, begun.elapsed()),
+    match moved.and_then(|()| bundle.finish(name, name)) {
+        Ok(_) => ArtifactRecord::complete(ARTIFACT, name, begun.elapsed()),
         Err(error) => {
-            bundle.discard(HEAP_DUMP);
+            bundle.discard(name);
             refused(path, &error, begun)
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// Files that are taken as they are, and what of them.
 const FILES_OF_PROCESS: [&str; 5] = ["status", "limits", "smaps_rollup", "io", "oom_score"];
-const FILES_OF_CONTAINER: [&str; 14] = [
+const FILES_OF_CONTAINER: [&str; 17] = [
     "/proc/loadavg",
     "/proc/meminfo",
     "/proc/pressure/cpu",
@@ -28,6 +28,9 @@ const FILES_OF_CONTAINER: [&str; 14] = [
     "/sys/fs/cgroup/pids.current",
     "/sys/fs/cgroup/memory/memory.usage_in_bytes",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "/sys/fs/cgroup/memory/memory.stat",
+    "/sys/fs/cgroup/memory.pressure",
+    "/sys/fs/cgroup/cpu/cpu.stat",
 ];
 /// More threads than that are counted, not listed.
 const THREADS_LISTED: usize = 5_000;

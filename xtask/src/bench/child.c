@@ -3,7 +3,7 @@
    bytes each, on standard output.
 
    child stamp       the time at main(), and the time just before the end
-   child signals     the time at each SIGHUP and SIGUSR1
+   child signals     the time at each SIGHUP, SIGUSR1 and SIGTERM
    child orphans N   at SIGUSR1 makes N orphans that end at once, then writes a time */
 #include <signal.h>
 #include <stdint.h>
@@ -37,6 +37,7 @@ int main(int count, char **arguments) {
     sigemptyset(&set);
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, 0);
     say(begun);
     for (;;) {

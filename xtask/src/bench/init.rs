@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 const STARTS: usize = 500;
 /// Signals to each, in turns.
 const SIGNALS: usize = 2_000;
+/// Stops of each, in turns: a life each.
+const STOPS: usize = 200;
+/// A life is left alone so long before its stop: start-up is another measure.
+const SETTLED: Duration = Duration::from_millis(200);
 /// Orphans that end while the init is stopped, in one burst; bursts in turns.
 const ORPHANS: usize = 2_000;
 const BURSTS: usize = 7;
@@ -67,6 +71,9 @@ pub(super) fn run() -> Result<()> {
     step("Memory and wake-ups (10 s each)", || memory(&mut page, &mut goals, &folder, &bookend, &all))?;
     step("Start and exit", || start_and_exit(&mut page, &mut goals, &all, &child))?;
     step("Signal latency", || latency(&mut page, &mut goals, &all, &child))?;
+    step("Stop latency of a healthy service", || {
+        stop_latency(&mut page, &mut goals, &folder, &bookend, &peers[0], &child)
+    })?;
     step("Orphans reaped", || orphans(&mut page, &mut goals, &all, &child))?;
     step("Early TERMs (a minute or two)", || early_terms(&mut page, &mut goals, &folder, &bookend, &peers))?;
 
@@ -351,6 +358,58 @@ fn latency(page: &mut String, goals: &mut Vec<Goal>, all: &[&Subject], child: &P
     let (ours, tini) = (found[0][0], found[0][1]);
     ratio(goals, "signal latency p50 (SIGHUP), bookend / tini-static", 1.0, ours.0 / tini.0);
     ratio(goals, "signal latency p99 (SIGHUP), bookend / tini-static", 1.0, ours.1 / tini.1);
+    Ok(())
+}
+
+/// With probes, default rules and a store, and nothing wrong: from `kill` to the service's
+/// SIGTERM, beside tini.
+fn stop_latency(
+    page: &mut String,
+    goals: &mut Vec<Goal>,
+    folder: &Path,
+    bookend: &Path,
+    tini: &Subject,
+    child: &Path,
+) -> Result<()> {
+    let config = folder.join("evidence.toml");
+    let store = folder.join("store");
+    std::fs::write(
+        &config,
+        format!("[health]\nexec = [\"true\"]\n[store]\nurl = \"file://{}\"\n", store.display()),
+    )?;
+    let (bookend, config) = (bookend.display().to_string(), config.display().to_string());
+    let words = [bookend.as_str(), "run", "--log-level", "error", "--config", &config, "--"];
+    let ours = Subject::new("bookend, probes and rules", &words);
+    let child = child.display().to_string();
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..STOPS {
+        for (subject, times) in [&ours, tini].into_iter().zip(&mut times) {
+            let mut run = Running::start(subject, &[&child, "signals"])?;
+            std::thread::park_timeout(SETTLED);
+            let sent = now()?;
+            kill(run.init, Signal::SIGTERM)?;
+            times.push(read_time(&mut run.output)? - sent);
+        }
+    }
+    writeln!(page, "\n## Stop of a healthy service, {STOPS} lives in turns: from `kill` to its SIGTERM\n")?;
+    writeln!(page, "| | p50 | p99 |\n|---|---|---|")?;
+    let [ours_times, tini_times] = &mut times;
+    let medians =
+        [(ours.name.as_str(), ours_times), (tini.name.as_str(), tini_times)].map(|(name, times)| {
+            let (middle, high) = (quantile(times, 0.5), quantile(times, 0.99));
+            (format!("| {name} | {middle:.0} µs | {high:.0} µs |"), middle)
+        });
+    for (row, _) in &medians {
+        writeln!(page, "{row}")?;
+    }
+    let [ours, tini] = medians;
+    // Within noise: a tenth.
+    ratio(
+        goals,
+        "stop of a healthy service with probes, rules and a store, bookend / tini-static",
+        1.1,
+        ours.1 / tini.1,
+    );
     Ok(())
 }
 
