@@ -5,11 +5,11 @@ use super::budget::Rates;
 use super::ladder::{Ladder, push};
 use super::storing::{self, rfc3339};
 use crate::config::Capture;
-use crate::evidence::{self, Bundle, Jvm, Lost, Manifest};
+use crate::evidence::{self, ArtifactRecord, Bundle, Jvm, Lost, Manifest, Status};
 use crate::facts::processes::Process;
 use crate::jvm::{self, Counters, CrashFiles, Session};
 use crate::output::Ring;
-use crate::plan::{Evidence, Plan};
+use crate::plan::{Evidence, Plan, Variables};
 use crate::sys::process::{self, Pid};
 use crate::sys::signals::Inherited;
 use crate::units::Signal;
@@ -24,6 +24,8 @@ const FIRST_STEP_SHARE: u32 = 2;
 /// What set an event off, and how long it may take.
 #[derive(Clone, Debug)]
 pub(super) struct Occasion {
+    /// Counted from the agent's start.
+    pub(super) number: u64,
     pub(super) trigger: &'static str,
     /// Indices of the rules that act: two rules, one event.
     pub(super) rules: Vec<usize>,
@@ -37,6 +39,8 @@ pub(super) struct Occasion {
     pub(super) crash_files: Option<CrashFiles>,
     /// It did not end when it was asked to, and is killed when this is over.
     pub(super) is_last: bool,
+    /// Artifacts that an event just before has taken.
+    pub(super) without: Vec<&'static str>,
 }
 
 impl Occasion {
@@ -68,6 +72,7 @@ impl Occasion {
 /// An event whose evidence is captured and not yet stored.
 #[derive(Debug)]
 pub(super) struct Captured {
+    pub(super) number: u64,
     pub(super) store_until: watch::Receiver<Instant>,
     pub(super) bundle: Bundle,
     pub(super) manifest: Manifest,
@@ -75,10 +80,20 @@ pub(super) struct Captured {
     pub(super) rates: Rates,
 }
 
+impl Captured {
+    /// The artifacts that are whole.
+    pub(super) fn complete(&self) -> Vec<&'static str> {
+        let whole = self.manifest.artifacts.iter().filter(|record| record.status == Status::Complete);
+        whole.map(|record| record.artifact).collect()
+    }
+}
+
 /// What an event is captured with.
 #[derive(Clone, Debug)]
 pub(super) struct Means<'a> {
     pub(super) plan: &'a Plan,
+    /// By hooks.
+    pub(super) exported: &'a Variables,
     pub(super) evidence: &'a Evidence,
     pub(super) main: Option<Pid>,
     pub(super) session: Option<Session>,
@@ -91,14 +106,15 @@ pub(super) struct Means<'a> {
 
 /// Captures what the rules ask for.
 pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Captured> {
-    let Means { plan, evidence, main, session, ring, inherited, mut rates, lost } = means;
+    let Means { plan, exported, evidence, main, session, ring, inherited, mut rates, lost } = means;
     let began = SystemTime::now();
     let rules: Vec<_> = occasion.rules.iter().filter_map(|index| evidence.rules.get(*index)).collect();
     let wanted = if occasion.is_last {
         // Little time: what it does instead of ending.
         vec![Capture::Os, Capture::Threads { times: 1, interval: Duration::ZERO }]
     } else {
-        union(rules.iter().flat_map(|rule| &rule.capture))
+        let wanted = union(rules.iter().flat_map(|rule| &rule.capture)).into_iter();
+        wanted.filter(|capture| !occasion.without.contains(&capture.name())).collect()
     };
     let spool = storing::store(evidence).spool();
     let bundle = match Bundle::create(&spool, &format!("{}-{}", compact(began), occasion.trigger)) {
@@ -132,7 +148,11 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
     let first_for_jvm = Capture::Vm.rung();
     let asked: Vec<Capture> = wanted.into_iter().filter(|capture| capture.rung() >= first_for_jvm).collect();
     if !asked.is_empty() {
-        let (session, silence) = match reach(main, session, &occasion, &mut manifest).await {
+        let reached = tokio::select! {
+            reached = reach(main, session, &occasion, &mut manifest) => reached,
+            () = occasion.is_over() => Err("the time was up before it was attached to".to_owned()),
+        };
+        let (session, silence) = match reached {
             Ok(session) => (Some(session), None),
             Err(reason) => (None, Some(reason)),
         };
@@ -155,6 +175,7 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
         let jvm = session.as_ref().map(|session| session.target.pid).or_else(found);
         let mut ladder = Ladder {
             plan,
+            exported,
             session: session.as_ref(),
             jvm,
             ring,
@@ -167,7 +188,13 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
         ladder.climb(&asked, silence).await;
     }
     manifest.event.captured = rfc3339(SystemTime::now());
-    Some(Captured { store_until: occasion.store_until.clone(), bundle, manifest, rates })
+    Some(Captured {
+        number: occasion.number,
+        store_until: occasion.store_until.clone(),
+        bundle,
+        manifest,
+        rates,
+    })
 }
 
 /// Each artifact once, as the most demanding rule wants it, in the ladder's order.
@@ -201,11 +228,19 @@ async fn without_the_jvm(
                 let pid = session.map(|session| session.target.pid).or_else(found).or(main);
                 let pid = pid.filter(|_| occasion.main_ended.is_none());
                 let counters = session.and_then(|session| Counters::read(&session.target));
-                push(manifest, bundle, capture_os(pid, counters.as_ref(), bundle, "os.txt"));
+                push(manifest, bundle, capture_os(pid, counters, bundle, "os.txt").await);
             }
             Capture::Logs => push(manifest, bundle, capture_logs(ring, bundle)),
             Capture::Crash => {
-                for record in collect_crash(occasion.crash_files.as_ref(), bundle).await {
+                let begun = Instant::now();
+                let is_dead = occasion.main_ended.is_some();
+                let records = tokio::select! {
+                    records = collect_crash(occasion.crash_files.as_ref(), is_dead, bundle) => records,
+                    () = occasion.is_over() => {
+                        vec![ArtifactRecord::failed("crash", "cut off: the time was up", begun.elapsed())]
+                    }
+                };
+                for record in records {
                     push(manifest, bundle, record);
                 }
             }

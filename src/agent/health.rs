@@ -62,6 +62,10 @@ impl Health {
     /// if it is another one.
     pub(super) fn told(&mut self, is_well: bool, now: Moment) -> Option<State> {
         let was_told = std::mem::replace(&mut self.is_told_unhealthy, !is_well);
+        if was_told && !is_well {
+            // It said so already; what our own probes have seen since is newer.
+            return None;
+        }
         let next = match self.state {
             _ if !is_well => State::Unhealthy,
             // It takes back what it said itself; what our own probes say is theirs.

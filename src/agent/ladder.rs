@@ -6,7 +6,7 @@
 
 use super::artifact::{
     GcLog, VM_COMMANDS, ask_by_quit, capture_answers, capture_files, capture_gc_log, capture_heap,
-    capture_os, capture_program, capture_recording, capture_threads, capture_virtual_threads,
+    capture_os, capture_program, capture_recording, capture_threads, capture_virtual_threads, stop_recording,
 };
 use super::budget::{Kind, Rates, Size, fitting};
 use super::event::Occasion;
@@ -16,7 +16,7 @@ use crate::evidence::{ArtifactRecord, Bundle, Manifest, Status};
 use crate::facts::processes::{self, Process};
 use crate::jvm::{Counters, Session};
 use crate::output::Ring;
-use crate::plan::Plan;
+use crate::plan::{Plan, Variables};
 use crate::sys::process::Pid;
 use crate::sys::signals::Inherited;
 use crate::units::{ByteSize, format_duration};
@@ -33,12 +33,15 @@ const STEP_LEAST: Duration = Duration::from_secs(5);
 const GAP_SHARE: u32 = 20;
 /// Whether the JVM answers at all, after a step that failed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// The same, where it is killed in a moment.
+const LAST_SIGN: Duration = Duration::from_millis(150);
 /// How long a thread dump on SIGQUIT may take.
 const QUIT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What an event is captured with.
 pub(super) struct Ladder<'a> {
     pub(super) plan: &'a Plan,
+    pub(super) exported: &'a Variables,
     pub(super) session: Option<&'a Session>,
     pub(super) jvm: Option<Pid>,
     pub(super) ring: Option<&'a Ring>,
@@ -185,9 +188,11 @@ impl Ladder<'_> {
         let estimate = self.cost(&step, size);
         let patience = self.patience(estimate);
         let work = self.work(&step, patience, logs_gc);
+        let mut is_cut = false;
         let records = tokio::select! {
             records = work => records,
             () = self.occasion.is_over() => {
+                is_cut = true;
                 // It may be lent to the JVM's user.
                 drop(self.bundle.take_back());
                 if let Some(file) = step.file() {
@@ -205,9 +210,22 @@ impl Ladder<'_> {
         if is_complete {
             self.rates.learn(step.kind, size, begun.elapsed().saturating_sub(step.own_time));
         }
+        if is_cut {
+            // Out of time: nothing is known of whether it would answer.
+            self.take_back_what_was_started(&step).await;
+            return None;
+        }
         // A text may be whole enough although the last question was not answered.
         let is_late = begun.elapsed() >= patience;
         if (has_failed || is_late) && step.needs_jvm() { self.silence().await } else { None }
+    }
+
+    /// A recording of ours would run on.
+    async fn take_back_what_was_started(&self, step: &Step) {
+        if let (Work::Recording(Recording { start: Some(_), .. }), Some(session)) = (&step.work, self.session)
+        {
+            stop_recording(session, Instant::now() + LAST_SIGN).await;
+        }
     }
 
     /// How long a step may take before the JVM is taken to hang.
@@ -246,7 +264,8 @@ impl Ladder<'_> {
             }
             Work::Files { .. } | Work::Program { .. } => return self.local(step).await,
             Work::Recording(recording) => {
-                capture_recording(session, bundle, recording, occasion.until()).await
+                let whole = until + recording.start.as_ref().map_or(Duration::ZERO, |(_, time)| *time);
+                capture_recording(session, bundle, recording, whole.min(occasion.until())).await
             }
             Work::Heap { live } => {
                 capture_heap(session, bundle, "heap.hprof", *live, self.rates, occasion.until()).await
@@ -262,8 +281,9 @@ impl Ladder<'_> {
             }
             Work::Program { command, timeout, number } => {
                 let limit = (*timeout).min(self.occasion.left() / STEP_SHARE);
-                let (plan, jvm, inherited) = (self.plan, self.jvm, self.inherited);
-                vec![capture_program(plan, jvm, inherited, self.bundle, command, limit, *number).await]
+                let (plan, exported, jvm) = (self.plan, self.exported, self.jvm);
+                let (inherited, bundle) = (self.inherited, self.bundle);
+                vec![capture_program(plan, exported, jvm, inherited, bundle, command, limit, *number).await]
             }
             _ => Vec::new(),
         }
@@ -328,6 +348,11 @@ impl Ladder<'_> {
             return Some("the JVM is gone".to_owned());
         }
         let patience = SIGN_OF_LIFE.min(self.occasion.left() / STEP_SHARE);
+        let least = if self.occasion.is_last { LAST_SIGN } else { SIGN_OF_LIFE / 2 };
+        if patience < least {
+            // A question without time to answer it proves nothing.
+            return None;
+        }
         match session.text("VM.uptime", Instant::now() + patience).await {
             Ok(_) => None,
             Err(error) => {
@@ -343,13 +368,19 @@ impl Ladder<'_> {
         let Some(process) = self.jvm.and_then(Process::read).filter(|process| process.state != 'Z') else {
             return;
         };
-        if !self.occasion.is_last {
+        let is_last = self.occasion.is_last;
+        if !is_last {
             self.look_from_outside(&process, reason).await;
+        }
+        // Whoever stopped it knows why; and it has to be the JVM still.
+        let is_ours = self.session.is_none_or(|session| session.target.is_there());
+        if !is_ours || (process.is_stopped() && !is_last) {
+            return;
         }
         let rules = self.plan.evidence.iter().flat_map(|evidence| &evidence.rules).enumerate();
         let mut rules = rules.filter(|(index, _)| self.occasion.rules.contains(index));
         let is_asked = rules.any(|(_, rule)| rule.last_resort == Some(LastResort::CrashReport));
-        if (is_asked || self.occasion.is_last)
+        if (is_asked || is_last)
             && let Some(files) = &self.occasion.crash_files
         {
             let until = self.occasion.until();
@@ -367,7 +398,7 @@ impl Ladder<'_> {
             self.push(record);
         }
         let counters = self.session.and_then(|session| Counters::read(&session.target));
-        let record = capture_os(Some(process.pid), counters.as_ref(), self.bundle, "os-without-answer.txt");
+        let record = capture_os(Some(process.pid), counters, self.bundle, "os-without-answer.txt").await;
         self.push(record.with_note(&format!("its threads as the kernel sees them: {reason}")));
     }
 

@@ -54,5 +54,5 @@ pub(super) async fn crash_report(
         sleep(WAIT).await;
     }
     let how = format!("the last resort, by a SIGSEGV to its busiest thread {name}");
-    collect_crash(Some(files), bundle).await.into_iter().map(|record| record.with_note(&how)).collect()
+    collect_crash(Some(files), true, bundle).await.into_iter().map(|record| record.with_note(&how)).collect()
 }

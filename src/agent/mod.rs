@@ -30,10 +30,9 @@ pub use control::{ERROR, Request, sockets};
 pub use journal::{Line, What};
 pub use preflight::preflight;
 pub use prober::Prober;
-pub use service::EVENTS_KEPT;
 pub use status::Status;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Variables, environment_of};
 use crate::sys::signals::Inherited;
 use std::os::fd::OwnedFd;
 use tracing::{error, info};
@@ -50,14 +49,20 @@ pub fn prepare(plan: &Plan) {
 }
 
 /// Runs until the supervisor says so, or is gone. The role's exit code.
-pub fn run(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for_children: Inherited) -> u8 {
-    let variables = plan.environment.iter().chain(&plan.main.environment);
+pub fn run(
+    plan: &Plan,
+    exported: &Variables,
+    link: OwnedFd,
+    ring: Option<OwnedFd>,
+    for_children: Inherited,
+) -> u8 {
+    let variables = environment_of(&plan.environment, exported, &plan.main);
     crate::evidence::remember_secrets(
-        variables.filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?))),
+        variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?))),
     );
     match runtime() {
         Ok(runtime) => {
-            let code = runtime.block_on(service::serve(plan, link, ring, for_children));
+            let code = runtime.block_on(service::serve(plan, exported, link, ring, for_children));
             // A probe that hangs must not hold up the end.
             runtime.shutdown_background();
             code
@@ -74,5 +79,13 @@ pub fn run(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for_children: Inhe
 /// # Errors
 /// The kernel gives no epoll descriptor.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().thread_keep_alive(WORKER_LIFE).build()?;
+    // Where no thread more is allowed (the very trouble that is to be captured) work waits for
+    // a worker that is there; without any there would be a panic.
+    runtime.spawn_blocking(|| {});
+    Ok(runtime)
 }
+
+/// A worker that is not needed stays: longer than any container.
+const WORKER_LIFE: std::time::Duration = std::time::Duration::from_hours(24 * 3650);

@@ -19,7 +19,12 @@ pub enum Prober {
 impl Prober {
     /// # Errors
     /// Why it cannot be asked like that at all.
-    pub fn new(plan: &Plan, health: &HealthPlan, inherited: Inherited) -> Result<Self, String> {
+    pub fn new(
+        plan: &Plan,
+        exported: &Variables,
+        health: &HealthPlan,
+        inherited: Inherited,
+    ) -> Result<Self, String> {
         Ok(match &health.probe {
             ProbePlan::Http { url, headers, status, body, insecure, ca_file } => {
                 Self::Http(Box::new(Http::new(HttpRequest {
@@ -32,7 +37,9 @@ impl Prober {
                 })?))
             }
             ProbePlan::Tcp(address) => Self::Tcp { host: address.host.clone(), port: address.port },
-            ProbePlan::Exec(program) => Self::Exec { image: Box::new(image(plan, program)), inherited },
+            ProbePlan::Exec(program) => {
+                Self::Exec { image: Box::new(image(plan, exported, program)), inherited }
+            }
         })
     }
 
@@ -50,8 +57,8 @@ impl Prober {
 }
 
 /// The program with the main process's environment; the user is ours already.
-pub(super) fn image(plan: &Plan, program: &Program) -> Image {
-    let variables = environment_of(&plan.environment, &Variables::new(), program);
+pub(super) fn image(plan: &Plan, exported: &Variables, program: &Program) -> Image {
+    let variables = environment_of(&plan.environment, exported, program);
     let text = |text: &OsStr| CString::new(text.as_bytes()).ok();
     let command = program.arguments.first().map(OsString::as_os_str).unwrap_or_default();
     let path = variables.get(OsStr::new("PATH")).map(OsString::as_os_str);

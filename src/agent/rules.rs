@@ -6,6 +6,7 @@ use crate::plan::RulePlan;
 use crate::units::Moment;
 use regex_lite::Regex;
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Remembers when each rule acted, and since when each measure is above its bound.
@@ -54,7 +55,11 @@ impl Verdict {
                 self.act.push(index);
             }
         }
-        self.limited.extend(other.limited);
+        for name in other.limited {
+            if !self.limited.contains(&name) {
+                self.limited.push(name);
+            }
+        }
     }
 }
 
@@ -95,20 +100,24 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The service printed a line.
-    pub(super) fn printed(&mut self, line: &str, situation: Situation, now: Moment) -> Verdict {
+    /// The service printed lines: a rule acts once on all of them.
+    pub(super) fn printed(&mut self, lines: &str, situation: Situation, now: Moment) -> Verdict {
         self.set_off(situation, now, |_, memory| {
-            memory.pattern.as_ref().is_some_and(|pattern| pattern.is_match(line))
+            memory.pattern.as_ref().is_some_and(|pattern| lines.lines().any(|line| pattern.is_match(line)))
         })
     }
 
-    /// A minute began: so many since 1970.
-    pub(super) fn minute(&mut self, minute: u64, situation: Situation, now: Moment) -> Verdict {
-        self.set_off(
-            situation,
-            now,
-            |on, _| matches!(on, Trigger::Schedule(schedule) if schedule.is_due(minute)),
-        )
+    /// These minutes since 1970 have begun: a rule acts once on all of them.
+    pub(super) fn minutes(
+        &mut self,
+        minutes: &RangeInclusive<u64>,
+        situation: Situation,
+        now: Moment,
+    ) -> Verdict {
+        self.set_off(situation, now, |on, _| match on {
+            Trigger::Schedule(schedule) => minutes.clone().any(|minute| schedule.is_due(minute)),
+            _ => false,
+        })
     }
 
     /// A measure was taken.
@@ -333,10 +342,10 @@ mod tests {
             rule("killed", Trigger::Exit, Some(When::ExitCode(vec![3, 137]))),
         ];
         let mut rules = Rules::new(&plan);
-        assert_eq!(rules.printed("java.lang.OutOfMemoryError: heap", WELL, at(0)).act, [0]);
+        assert_eq!(rules.printed("x\njava.lang.OutOfMemoryError: heap\nOut of Error", WELL, at(0)).act, [0]);
         assert!(rules.printed("all is well", WELL, at(0)).act.is_empty());
-        assert_eq!(rules.minute(3 * 60, WELL, at(0)).act, [1]);
-        assert!(rules.minute(3 * 60 + 1, WELL, at(0)).act.is_empty());
+        assert_eq!(rules.minutes(&(2 * 60..=3 * 60), WELL, at(0)).act, [1]);
+        assert!(rules.minutes(&(3 * 60 + 1..=3 * 60 + 9), WELL, at(0)).act.is_empty());
         let with = |code| Situation { exit_code: Some(code), ..WELL };
         assert_eq!(rules.happened(&Trigger::Exit, with(137), at(0)).act, [2]);
         assert!(rules.happened(&Trigger::Exit, with(1), at(0)).act.is_empty());
@@ -401,7 +410,10 @@ mod tests {
             let line = format!("INFO request {second} served");
             assert_eq!(rules.printed(&line, WELL, at(second)), Verdict::default());
             // From 04:00 to 05:00.
-            assert_eq!(rules.minute(4 * 60 + second / 60, WELL, at(second)), Verdict::default());
+            assert_eq!(
+                rules.minutes(&(4 * 60 + second / 60..=4 * 60 + second / 60), WELL, at(second)),
+                Verdict::default()
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::facts::{cgroup, processes};
 use crate::jvm::{Counters, Target, used_bytes};
 use crate::sys::process::Pid;
 use crate::units::Moment;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A process that uses less than this share of one CPU is in no storm, whoever of its
@@ -149,6 +149,8 @@ impl Sampler {
     /// The share of the process's CPU time that its collector's own threads use.
     fn collectors_share(&mut self, pid: Pid, now: Moment) -> Option<f64> {
         let times = processes::thread_times(pid);
+        let here: BTreeSet<Pid> = times.iter().map(|(thread, _)| *thread).collect();
+        self.collectors.retain(|known, _| here.contains(known));
         let (mut own, mut all) = (0_u64, 0_u64);
         for (thread, ticks) in times {
             let is_collector = *self

@@ -64,6 +64,8 @@ pub struct RuleStatus {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct EventStatus {
+    /// Counted from the agent's start.
+    pub number: u64,
     pub trigger: String,
     /// Where its bundle is; none if it could not be stored.
     pub path: Option<String>,

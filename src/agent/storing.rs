@@ -16,6 +16,7 @@ const MANIFEST_TIME: Duration = Duration::from_millis(300);
 /// What became of an event.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
+    pub(super) number: u64,
     pub(super) trigger: &'static str,
     /// The bundle, if its manifest could be written.
     pub(super) path: Option<PathBuf>,
@@ -26,7 +27,7 @@ pub(super) struct Stored {
 /// Digests what has none, moves everything to the store, the manifest last. Takes
 /// as long as reading all of it: not for the event loop.
 pub(super) fn store_all(store: &Directory, captured: Captured) -> Stored {
-    let Captured { store_until, bundle, mut manifest, .. } = captured;
+    let Captured { number, store_until, bundle, mut manifest, .. } = captured;
     // The manifest matters more than a digest: it is written in any case.
     let is_late = || Instant::now() + MANIFEST_TIME > *store_until.borrow();
     let date = manifest.event.began.get(..10).unwrap_or("undated").to_owned();
@@ -69,11 +70,11 @@ pub(super) fn store_all(store: &Directory, captured: Captured) -> Stored {
     match written {
         Ok(()) => {
             info!(artifacts, path = %path.display(), "evidence stored");
-            Stored { trigger, path: Some(path), artifacts }
+            Stored { number, trigger, path: Some(path), artifacts }
         }
         Err(reason) => {
             error!("evidence without a manifest in {}: {reason}", path.display());
-            Stored { trigger, path: None, artifacts }
+            Stored { number, trigger, path: None, artifacts }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::arguments::{Dump, DumpArtifact};
 use super::{client, operator, output};
 use crate::agent::{
-    ERROR, EVENTS_KEPT, Rates, Request, capture_heap, capture_histogram, capture_recording, capture_threads,
+    ERROR, Rates, Request, capture_heap, capture_histogram, capture_recording, capture_threads,
 };
 use crate::config::Recording;
 use crate::evidence::{ArtifactRecord, Bundle, Status};
@@ -33,24 +33,19 @@ pub(super) fn dump(arguments: &Dump) -> u8 {
 
 /// An event as a rule would set it off: to the store, without secrets, with a manifest.
 async fn by_the_agent(limit: Duration) -> Result<(), String> {
-    let known = operator::fetch()?.events.len();
     let answer = operator::ask(Request::Dump)?;
     if let Some(reason) = answer.strip_prefix(ERROR) {
         return Err(reason.trim_end().to_owned());
     }
+    let number: u64 = answer.trim().parse().map_err(|_| format!("the agent's answer is none: {answer}"))?;
     let begun = Instant::now();
     let mut shown = Shown::default();
     loop {
         sleep(LOOK).await;
         let status = operator::fetch()?;
-        // The list forgets its oldest; then the newest is ours.
-        if let Some(event) = status
-            .events
-            .last()
-            .filter(|_| status.capturing.is_none() && (status.events.len() > known || known >= EVENTS_KEPT))
-        {
+        if let Some(event) = status.events.iter().find(|event| event.number == number) {
             shown.end();
-            let path = event.path.as_deref().ok_or("it was captured and could not be stored: see the log")?;
+            let path = event.path.as_deref().ok_or("it could not be stored: the container's log says why")?;
             output::say(&format!("{path}  ({} artifacts, {})\n", event.artifacts, took(begun)));
             return Ok(());
         }

@@ -9,7 +9,7 @@ use crate::agent::{Prober, Status};
 use crate::config::{self, Inputs};
 use crate::exit;
 use crate::facts::Facts;
-use crate::plan;
+use crate::plan::{self, Variables};
 use crate::probe;
 use crate::sys::signals::Inherited;
 use crate::units::format_duration;
@@ -98,7 +98,9 @@ fn by_probe(
     let begun = Instant::now();
     let runtime = crate::agent::runtime().map_err(|error| format!("unhealthy: cannot probe: {error}"))?;
     let answer = runtime.block_on(async {
-        Prober::new(plan, health, *inherited)?.ask(arguments.timeout.min(health.timeout)).await
+        Prober::new(plan, &Variables::new(), health, *inherited)?
+            .ask(arguments.timeout.min(health.timeout))
+            .await
     });
     match answer {
         Ok(()) => Ok(format!("healthy: answered in {}", format_duration(begun.elapsed()))),

@@ -59,4 +59,4 @@ const ROLES: Roles = Roles {
 /// whatever would need it.
 #[cfg(not(feature = "agent"))]
 const ROLES: Roles =
-    Roles { preflight: |_| exit::INTERNAL, prepare_agent: |_| {}, agent: |_, _, _, _| exit::INTERNAL };
+    Roles { preflight: |_| exit::INTERNAL, prepare_agent: |_| {}, agent: |_, _, _, _, _| exit::INTERNAL };

@@ -1,7 +1,7 @@
 //! `capture = [...]`: which artifacts a rule takes, and how.
 
 use super::document::{Node, Value};
-use super::reader::{FromNode, suggestion};
+use super::reader::{FromNode, as_table, suggestion};
 use super::values::table;
 use super::{Diagnostic, Place};
 use crate::units::{ByteSize, format_duration};
@@ -63,6 +63,8 @@ pub struct Recording {
 const THREADS_INTERVAL: Duration = Duration::from_secs(2);
 /// Of a log, where the rule does not say.
 const LAST: ByteSize = ByteSize(1 << 20);
+/// More of a log is not read: it is held in memory while it is masked.
+const LAST_LIMIT: ByteSize = ByteSize(64 << 20);
 /// For a program, where the rule does not say.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a recording that is started, where the rule does not say.
@@ -154,6 +156,7 @@ impl FromNode for Capture {
     }
 
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
+        let node = &as_table(node);
         if !matches!(node.value, Value::Table(_)) {
             return Self::from_value(&node.value).map_err(|reason| {
                 let label = reason.unwrap_or_else(|| format!("this is {}", node.value.kind()));
@@ -209,6 +212,9 @@ impl Capture {
             Self::Program { command, .. } if command.is_empty() => Err("there is no command".to_owned()),
             Self::DiagnosticCommand(line) if line.trim().is_empty() || line.contains(['\n', '\r']) => {
                 Err("one command on one line".to_owned())
+            }
+            Self::Files { last, .. } | Self::GcLog { last } if last.0 > LAST_LIMIT.0 => {
+                Err(format!("at most {LAST_LIMIT} of each"))
             }
             Self::Files { pattern, .. } if !pattern.starts_with('/') => {
                 Err("write an absolute path".to_owned())
@@ -270,6 +276,7 @@ fn with_options(mut capture: Capture, options: &Node) -> Result<Capture, Diagnos
 
 /// `"/app/logs/*.log"`, or `{ path = ..., last = "1MiB" }`.
 fn files(options: &Node) -> Result<Capture, Diagnostic> {
+    let options = &as_table(options);
     if !matches!(options.value, Value::Table(_)) {
         return Ok(Capture::Files { pattern: String::from_node(options)?, last: LAST });
     }
@@ -287,6 +294,7 @@ fn files(options: &Node) -> Result<Capture, Diagnostic> {
 
 /// `["/app/diagnose"]`, or `{ command = [...], timeout = "10s" }`.
 fn program(options: &Node) -> Result<Capture, Diagnostic> {
+    let options = &as_table(options);
     if !matches!(options.value, Value::Table(_)) {
         return Ok(Capture::Program { command: Vec::from_node(options)?, timeout: PROGRAM_TIMEOUT });
     }

@@ -216,6 +216,18 @@ pub(super) fn suggestion<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
+/// A table that was written into a variable or a flag, as one.
+pub(super) fn as_table(node: &Node) -> Node {
+    let is_table = |text: &String| text.trim_start().starts_with('{');
+    match &node.value {
+        Value::Text(text) if is_table(text) => match resolve(&node.value) {
+            Ok(value) => Node { value, place: node.place.clone() },
+            Err(_) => node.clone(),
+        },
+        _ => node.clone(),
+    }
+}
+
 /// Text from the environment, read as a TOML value where the wanted type is not a string.
 pub(super) fn resolve(value: &Value) -> Result<Value, Option<String>> {
     match value {

@@ -4,7 +4,7 @@
 use super::capture::{Capture, Recording};
 use super::diagnostics::Diagnostic;
 use super::document::{Node, Value};
-use super::reader::{Context, FromNode, Reader};
+use super::reader::{Context, FromNode, Reader, as_table};
 use super::trigger::Trigger;
 use super::values::{Setting, braces, table};
 use super::{Place, sections::Rule};
@@ -46,6 +46,7 @@ impl FromNode for When {
         let wrong = |place: &Place, label: String| {
             Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
         };
+        let node = &as_table(node);
         if !matches!(node.value, Value::Table(_)) {
             return Self::from_value(&node.value).map_err(|reason| {
                 wrong(&node.place, reason.unwrap_or_else(|| format!("this is {}", node.value.kind())))

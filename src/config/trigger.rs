@@ -1,7 +1,7 @@
 //! `on = ...`: what sets a rule off.
 
 use super::document::{Node, Value};
-use super::reader::{FromNode, suggestion};
+use super::reader::{FromNode, as_table, suggestion};
 use super::values::table;
 use super::{Diagnostic, Place};
 use crate::units::{Schedule, format_duration};
@@ -137,6 +137,7 @@ impl FromNode for Trigger {
     }
 
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
+        let node = &as_table(node);
         if !matches!(node.value, Value::Table(_)) {
             return Self::from_value(&node.value).map_err(|reason| {
                 let label = reason.unwrap_or_else(|| format!("this is {}", node.value.kind()));

@@ -16,7 +16,23 @@ pub fn available_memory() -> Option<u64> {
     let used = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let used = used("/sys/fs/cgroup/memory.current")
         .or_else(|| used("/sys/fs/cgroup/memory/memory.usage_in_bytes"))?;
-    Some(memory_limit()?.saturating_sub(used))
+    Some(memory_limit()?.saturating_sub(used.saturating_sub(reclaimable())))
+}
+
+/// Pages of files that the kernel gives up before it kills anybody: counted as used, and no
+/// need of anybody's (`memory.stat`; as the kubelet reckons its working set).
+fn reclaimable() -> u64 {
+    let stat = |path: &str| std::fs::read_to_string(path).ok();
+    let text = stat("/sys/fs/cgroup/memory.stat").or_else(|| stat("/sys/fs/cgroup/memory/memory.stat"));
+    text.map_or(0, |text| parse_reclaimable(&text))
+}
+
+fn parse_reclaimable(text: &str) -> u64 {
+    // v1 has both, of the group alone and with what is below it.
+    ["total_inactive_file ", "inactive_file "]
+        .iter()
+        .find_map(|name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()))
+        .unwrap_or(0)
 }
 
 /// The share of the last ten seconds in which nobody here could run for want of
@@ -54,6 +70,13 @@ fn parse_limit(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_no_need() {
+        assert_eq!(parse_reclaimable("anon 5\ninactive_file 7\nactive_file 9\n"), 7);
+        assert_eq!(parse_reclaimable("inactive_file 7\ntotal_inactive_file 11\n"), 11);
+        assert_eq!(parse_reclaimable(""), 0);
+    }
 
     #[test]
     fn pressure_as_the_kernel_prints_it() {

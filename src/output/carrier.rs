@@ -13,6 +13,7 @@ use nix::fcntl::{OFlag, SpliceFFlags, splice, tee};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{pipe2, read, write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use tracing::warn;
 
 /// One pipe holds so much unless asked otherwise (`pipe(7)`). Bytes.
 const AT_ONCE: usize = 64 << 10;
@@ -24,57 +25,72 @@ pub struct Stream<'a> {
     pub to: BorrowedFd<'a>,
 }
 
-/// Carries until the service, and everybody that it started, has closed both. The
-/// names of what went wrong, if something did.
-pub fn carry(streams: &[Stream<'_>], ring: OwnedFd) -> Vec<String> {
+/// Carries until the service, and everybody that it started, has closed both. False if
+/// something is left in a pipe: somebody else has to go on.
+pub fn carry(streams: &[Stream<'_>], ring: OwnedFd) -> bool {
     // Without one it is passed on all the same.
     let ring = Ring::open(ring).ok();
     let ring = ring.as_ref();
     std::thread::scope(|scope| {
         let threads: Vec<_> =
             streams.iter().map(|stream| scope.spawn(move || carry_one(stream, ring))).collect();
-        threads
-            .into_iter()
-            .filter_map(|thread| thread.join().unwrap_or_else(|_| Some("a thread ended early".to_owned())))
-            .collect()
+        // Each of them, also after one that failed.
+        let ends: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap_or(false)).collect();
+        ends.into_iter().all(|is_done| is_done)
     })
 }
 
-/// Until the pipe's end; why it was not passed on to the end, if so.
-fn carry_one(stream: &Stream<'_>, ring: Option<&Ring>) -> Option<String> {
-    let (copy_out, copy_in) = match pipe2(OFlag::O_CLOEXEC) {
-        Ok(pipe) => pipe,
-        Err(error) => return Some(format!("no pipe for a copy: {}", error.desc())),
-    };
+/// Until the pipe's end; false if it was left before that.
+fn carry_one(stream: &Stream<'_>, ring: Option<&Ring>) -> bool {
+    // Without a second pipe, or where tee(2) is not allowed, what is read is taken out at once.
+    let mut copies = pipe2(OFlag::O_CLOEXEC).ok();
     let mut buffer = vec![0; AT_ONCE];
-    let mut trouble = None;
+    let mut is_lost = false;
     loop {
-        let size = match tee(stream.from, &copy_in, AT_ONCE, SpliceFFlags::empty()) {
-            Ok(0) => return trouble,
+        let is_taken = copies.is_none();
+        let size = match next(stream, copies.as_ref(), &mut buffer) {
+            Ok(0) => return true,
             Ok(size) => size,
             Err(Errno::EINTR | Errno::EAGAIN) => continue,
-            Err(error) => return Some(format!("cannot read it: {}", error.desc())),
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) if !is_taken => {
+                copies = None;
+                continue;
+            }
+            Err(error) => {
+                warn!("the main process's output cannot be read: {}", error.desc());
+                return false;
+            }
         };
-        let Some(copy) = buffer.get_mut(..size) else { return trouble };
-        if let Err(error) = fill(&copy_out, copy) {
-            return Some(format!("cannot read its copy: {}", error.desc()));
-        }
+        let Some(piece) = buffer.get_mut(..size) else { return false };
         if let Some(ring) = ring {
             // Kept or not: what matters is that it is passed on.
-            let _full = ring.append(copy);
+            let _full = ring.append(piece);
         }
-        if trouble.is_none()
-            && let Err(error) = pass_on(stream, copy)
-        {
-            trouble = Some(format!("cannot pass it on: {}", error.desc()));
-        } else if trouble.is_some() {
-            // Nobody reads it any more: the service does not suffer for it.
-            let _gone = fill(stream.from, copy);
+        let passed = if is_taken { write_all(stream.to, piece) } else { pass_on(stream, piece) };
+        // Nobody takes it: the service does not suffer for it, and the next piece may find somebody.
+        match (passed, is_lost) {
+            (Ok(()), _) => is_lost = false,
+            (Err(error), false) => {
+                is_lost = true;
+                warn!("the main process's output is kept, and cannot be passed on: {}", error.desc());
+            }
+            (Err(_), true) => {}
         }
     }
 }
 
-/// Moves as many bytes as `bytes` has, which are those that come next.
+/// The next piece of the stream, in `buffer`: still in the pipe too, where there are `copies`.
+fn next(stream: &Stream<'_>, copies: Option<&(OwnedFd, OwnedFd)>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let Some((copy_out, copy_in)) = copies else {
+        return read(stream.from, buffer);
+    };
+    let size = tee(stream.from, copy_in, AT_ONCE, SpliceFFlags::empty())?;
+    fill(copy_out, buffer.get_mut(..size).unwrap_or_default())?;
+    Ok(size)
+}
+
+/// Moves as many bytes as `bytes` has, which are those that come next. They are out of the
+/// pipe in any case.
 fn pass_on(stream: &Stream<'_>, bytes: &mut [u8]) -> Result<(), Errno> {
     let mut moved = 0;
     while moved < bytes.len() {
@@ -87,10 +103,14 @@ fn pass_on(stream: &Stream<'_>, bytes: &mut [u8]) -> Result<(), Errno> {
             Err(Errno::EAGAIN) => wait_to_write(stream.to)?,
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
                 let rest = bytes.get_mut(moved..).unwrap_or_default();
-                write_all(stream.to, rest)?;
-                return fill(stream.from, rest);
+                let written = write_all(stream.to, rest);
+                fill(stream.from, rest)?;
+                return written;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                fill(stream.from, bytes.get_mut(moved..).unwrap_or_default())?;
+                return Err(error);
+            }
         }
     }
     Ok(())

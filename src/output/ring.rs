@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! bytes 0-7   how many bytes were ever written; byte N of the stream is at N modulo the size
-//! bytes 8-    the ring
+//! bytes 8-15  how many will have been, once what is being written is
+//! bytes 16-   the ring
 //! ```
 //!
-//! Read and written by position, so that nothing has to be mapped. The count is
-//! written after the bytes: a reader that sees it sees them.
+//! Read and written by position, so that nothing has to be mapped. The first count is
+//! written after the bytes: a reader that sees it sees them. The second comes before them: it
+//! tells a reader, afterwards, which of what he has read may have been overwritten meanwhile.
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -17,7 +19,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
-const HEAD: u64 = 8;
+const HEAD: u64 = 16;
+const RESERVED: u64 = 8;
 
 /// Makes the memory file for `size` bytes.
 ///
@@ -50,9 +53,13 @@ impl Ring {
 
     /// How many bytes were ever written.
     pub fn end(&self) -> u64 {
+        self.count(0)
+    }
+
+    fn count(&self, at: u64) -> u64 {
         let mut bytes = [0; 8];
         // A file that cannot be read has nothing in it.
-        self.file.read_exact_at(&mut bytes, 0).map_or(0, |()| u64::from_ne_bytes(bytes))
+        self.file.read_exact_at(&mut bytes, at).map_or(0, |()| u64::from_ne_bytes(bytes))
     }
 
     /// Adds to the end; what is older than the ring's size is gone.
@@ -67,6 +74,8 @@ impl Ring {
         let skipped = bytes.len().saturating_sub(kept);
         let mut at = end.saturating_add(u64::try_from(skipped).unwrap_or(0));
         let mut left = bytes.get(skipped..).unwrap_or_default();
+        let next = end.saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
+        self.file.write_all_at(&next.to_ne_bytes(), RESERVED)?;
         while !left.is_empty() {
             let place = at % self.size;
             let room = usize::try_from(self.size - place).unwrap_or(usize::MAX);
@@ -78,29 +87,27 @@ impl Ring {
         self.file.write_all_at(&at.to_ne_bytes(), 0)
     }
 
-    /// What was written from `position` on, or as far back as there is; and the position of its first byte.
+    /// What was written from `position` on, or as far back as there is; and the position of its
+    /// first byte. Read once: what is overwritten meanwhile is left out.
     ///
     /// # Errors
     /// As reading memory does.
     pub fn read_from(&self, position: u64) -> io::Result<(u64, Vec<u8>)> {
-        loop {
-            let end = self.end();
-            let first = position.max(end.saturating_sub(self.size)).min(end);
-            let mut bytes = vec![0; usize::try_from(end - first).unwrap_or(0)];
-            let mut filled = 0_usize;
-            while filled < bytes.len() {
-                let place = first.saturating_add(u64::try_from(filled).unwrap_or(0)) % self.size;
-                let room = usize::try_from(self.size - place).unwrap_or(usize::MAX);
-                let until = bytes.len().min(filled.saturating_add(room));
-                let Some(part) = bytes.get_mut(filled..until) else { break };
-                self.file.read_exact_at(part, HEAD + place)?;
-                filled = until;
-            }
-            // Overwritten while we read: once more, from what is left.
-            if self.end().saturating_sub(self.size) <= first {
-                return Ok((first, bytes));
-            }
+        let end = self.end();
+        let first = position.max(end.saturating_sub(self.size)).min(end);
+        let mut bytes = vec![0; usize::try_from(end - first).unwrap_or(0)];
+        let mut filled = 0_usize;
+        while filled < bytes.len() {
+            let place = first.saturating_add(u64::try_from(filled).unwrap_or(0)) % self.size;
+            let room = usize::try_from(self.size - place).unwrap_or(usize::MAX);
+            let until = bytes.len().min(filled.saturating_add(room));
+            let Some(part) = bytes.get_mut(filled..until) else { break };
+            self.file.read_exact_at(part, HEAD + place)?;
+            filled = until;
         }
+        let whole_from = self.count(RESERVED).saturating_sub(self.size).clamp(first, end);
+        bytes.drain(..usize::try_from(whole_from - first).unwrap_or(0));
+        Ok((whole_from, bytes))
     }
 
     /// Everything that is kept.

@@ -29,8 +29,9 @@ pub struct Roles {
     /// rights: a store's directory.
     pub prepare_agent: fn(&Plan),
     /// Runs until the link closes.
-    /// Given the link, and the ring in which the end of the main process's output is.
-    pub agent: fn(&Plan, OwnedFd, Option<OwnedFd>, Inherited) -> u8,
+    /// Given what hooks exported, the link, and the ring in which the end of the main
+    /// process's output is.
+    pub agent: fn(&Plan, &Variables, OwnedFd, Option<OwnedFd>, Inherited) -> u8,
 }
 
 /// Everything that effects need.
@@ -182,6 +183,10 @@ impl<'a> Effects<'a> {
             Child::Main => {
                 let variables = environment_of(&self.plan.environment, &self.exported, &self.plan.main);
                 let event = self.start(child, &self.plan.main, &variables);
+                // Started or not, nobody else may hold them: the pipes would never end.
+                if let Some(carried) = &mut self.carried {
+                    carried.let_go_of_writers();
+                }
                 if event == Event::Spawned(child)
                     && let Some(pid) = self.children.pid_of(child)
                 {
@@ -210,7 +215,7 @@ impl<'a> Effects<'a> {
     fn start_carrier(&mut self) -> Event {
         let main_runs = self.children.pid_of(Child::Main).is_some();
         if let (None, Some(keep), false) = (&self.carried, self.plan.keep_output, main_runs) {
-            self.carried = Carried::open(keep);
+            self.carried = Carried::open(keep, self.plan.main.identity.as_ref());
         }
         if self.carried.is_none() {
             return Event::Skipped(Child::Carrier);
@@ -226,9 +231,6 @@ impl<'a> Effects<'a> {
     /// The main process has what we inherited for it: descriptors from 3 on, and
     /// the working directory. A pipe must end when the service closes it.
     fn let_go(&mut self) {
-        if let Some(carried) = &mut self.carried {
-            carried.let_go_of_writers();
-        }
         let link = self.link.as_ref().map(AsRawFd::as_raw_fd);
         let carried = self.carried.as_ref().map(Carried::descriptors).unwrap_or_default();
         let kept: Vec<RawFd> = link.into_iter().chain([self.signals]).chain(carried).collect();
@@ -415,7 +417,7 @@ impl<'a> Effects<'a> {
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-agent");
             entry::set_title("bookend agent");
             let ring = carried.and_then(|carried| carried.ring().try_clone().ok());
-            (self.roles.agent)(self.plan, link, ring, for_children)
+            (self.roles.agent)(self.plan, &self.exported, link, ring, for_children)
         } else if let (Child::Carrier, Some(carried)) = (child, carried) {
             // It ends when there is nothing more to carry: no signal but KILL reaches it.
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-carrier");

@@ -1,9 +1,11 @@
 //! The pipes between the main process and the carrier.
 
+use crate::facts::users::Identity;
 use crate::output;
 use crate::sys::descriptors;
 use crate::sys::spawn::Streams;
 use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, fchown};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use tracing::{info, warn};
@@ -28,13 +30,19 @@ impl Carried {
     /// Makes pipes for the streams that are no terminal: a program looks at where it
     /// prints, and prints to a terminal differently. `None`, with a word in the log,
     /// where nothing can be carried.
-    pub(super) fn open(keep: u64) -> Option<Self> {
+    ///
+    /// The pipes are `owner`'s: a program may open its own `/dev/stdout` anew.
+    pub(super) fn open(keep: u64, owner: Option<&Identity>) -> Option<Self> {
         let pipe = |is_terminal: bool, name: &str| -> Result<Option<Pipe>, Errno> {
             if is_terminal {
                 info!("{name} is a terminal: the main process has it for itself, and nothing of it is kept");
                 return Ok(None);
             }
             let (reader, writer) = descriptors::pipe()?;
+            if let Some(owner) = owner {
+                let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
+                fchown(&writer, Some(user), Some(group))?;
+            }
             Ok(Some(Pipe { reader, writer: Some(writer) }))
         };
         let opened = || {
@@ -88,9 +96,6 @@ impl Carried {
             })
             .collect();
         let Ok(ring) = self.ring.try_clone() else { return crate::exit::KERNEL };
-        for trouble in output::carry(&streams, ring) {
-            warn!("the main process's output is kept, and {trouble}");
-        }
-        crate::exit::SUCCESS
+        if output::carry(&streams, ring) { crate::exit::SUCCESS } else { crate::exit::KERNEL }
     }
 }

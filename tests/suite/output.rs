@@ -86,7 +86,7 @@ fn gone(setup: &Setup) -> Outcome {
         .shell("seq 1 300000; exit 3")
         .start();
     running.wait_for("code=3");
-    assert!(running.output().contains("cannot pass it on: Broken pipe"), "{}", running.output());
+    assert!(running.output().contains("cannot be passed on: Broken pipe"), "{}", running.output());
     Ok(())
 }
 

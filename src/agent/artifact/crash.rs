@@ -18,7 +18,13 @@ const CORE: &str = "core";
 
 /// The JVM's report, without secrets, the heap dump of an OutOfMemoryError and the core
 /// file, moved; one record for each, or one that says that there is none.
-pub(in crate::agent) async fn collect(files: Option<&CrashFiles>, bundle: &Bundle) -> Vec<ArtifactRecord> {
+///
+/// A JVM that is not dead may still write: only what nobody has written to for a while.
+pub(in crate::agent) async fn collect(
+    files: Option<&CrashFiles>,
+    is_dead: bool,
+    bundle: &Bundle,
+) -> Vec<ArtifactRecord> {
     let Some(files) = files else {
         return vec![ArtifactRecord::skipped(ARTIFACT, "no JVM was seen whose report it could be")];
     };
@@ -26,10 +32,10 @@ pub(in crate::agent) async fn collect(files: Option<&CrashFiles>, bundle: &Bundl
     if let Some(path) = files.report() {
         records.push(copy_report(files, &path, bundle));
     }
-    if let Some(path) = files.heap_dump() {
+    if let Some(path) = if is_dead { files.heap_dump() } else { files.finished_heap_dump() } {
         records.push(take(files, &path, HEAP_DUMP, bundle).await);
     }
-    if let Some(path) = files.core() {
+    if let Some(path) = files.core().filter(|_| is_dead) {
         records.push(take(files, &path, CORE, bundle).await);
     }
     if records.is_empty() {

@@ -15,7 +15,8 @@ const FILES_LIMIT: usize = 20;
 
 /// The files that match, the newest first; one record for each, or one that says why there is none.
 ///
-/// Read as the agent's own user. On a thread of its own: a file system may hang.
+/// Read as the agent's own user, one after the other. On a thread of its own: a file
+/// system may hang.
 pub(in crate::agent) async fn capture_files(
     bundle: &Bundle,
     pattern: &str,
@@ -24,30 +25,34 @@ pub(in crate::agent) async fn capture_files(
 ) -> Vec<ArtifactRecord> {
     let pattern = pattern.to_owned();
     let begun = Instant::now();
-    let read = tokio::task::spawn_blocking(move || read_all(&pattern, last));
-    let files = match read.await.unwrap_or_else(|error| Err(error.to_string())) {
-        Ok(files) => files,
+    let paths = match elsewhere(move || find(&pattern)).await {
+        Ok(paths) => paths,
         Err(reason) => return vec![ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())],
     };
     let mut records = Vec::new();
-    for (index, (path, content)) in files.into_iter().enumerate() {
+    for (index, path) in paths.into_iter().enumerate() {
         let name =
             path.file_name().map(|name| name.to_string_lossy().replace(['/', '\0'], "_")).unwrap_or_default();
         let name = format!("file-{number}-{}-{name}", index + 1);
-        records.push(match content {
-            Ok(bytes) => super::write_text(bundle, ARTIFACT, &name, &without_secrets(bytes), begun)
-                .with_note(&path.display().to_string()),
-            Err(error) => {
-                ArtifactRecord::failed(ARTIFACT, format!("{}: {error}", path.display()), begun.elapsed())
-            }
+        let shown = path.display().to_string();
+        let content = elsewhere(move || {
+            read_end(&path, last.0).map(without_secrets).map_err(|error| error.to_string())
+        });
+        records.push(match content.await {
+            Ok(bytes) => super::write_text(bundle, ARTIFACT, &name, &bytes, begun).with_note(&shown),
+            Err(reason) => ArtifactRecord::failed(ARTIFACT, format!("{shown}: {reason}"), begun.elapsed()),
         });
     }
     records
 }
 
-type Content = io::Result<Vec<u8>>;
+async fn elsewhere<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
+}
 
-fn read_all(pattern: &str, last: ByteSize) -> Result<Vec<(PathBuf, Content)>, String> {
+fn find(pattern: &str) -> Result<Vec<PathBuf>, String> {
     let paths = glob::glob(pattern).map_err(|error| format!("{pattern} is no pattern: {error}"))?;
     let mut found: Vec<(SystemTime, PathBuf)> = paths
         .flatten()
@@ -61,17 +66,11 @@ fn read_all(pattern: &str, last: ByteSize) -> Result<Vec<(PathBuf, Content)>, St
     }
     found.sort_by_key(|(modified, _)| std::cmp::Reverse(*modified));
     found.truncate(FILES_LIMIT);
-    Ok(found
-        .into_iter()
-        .map(|(_, path)| {
-            let content = read_end(&path, last.0);
-            (path, content)
-        })
-        .collect())
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
 /// The last `size` bytes. A pipe that took the file's place is not waited for.
-pub(super) fn read_end(path: &Path, size: u64) -> Content {
+pub(super) fn read_end(path: &Path, size: u64) -> io::Result<Vec<u8>> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(size)))?;

@@ -9,7 +9,7 @@ use super::files::{read_end, without_secrets};
 use super::heap::quotable;
 use super::write_text;
 use crate::evidence::{ArtifactRecord, Bundle};
-use crate::jvm::{Session, gc_log_files};
+use crate::jvm::{Failure, Session, gc_log_files};
 use crate::units::ByteSize;
 use nix::sys::stat::Mode;
 use std::io::Read;
@@ -72,30 +72,35 @@ impl GcLog {
             let text = quotable(&path)?.to_owned();
             nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)
                 .map_err(|error| format!("cannot make a FIFO: {}", error.desc()))?;
-            bundle
-                .lend(session.target.user, session.target.group)
-                .and_then(|()| {
-                    std::os::unix::fs::chown(&path, Some(session.target.user), Some(session.target.group))
-                })
-                .map_err(|error| format!("cannot lend it to the JVM's user: {error}"))?;
             // Both ends: it is never at its end while the JVM has not opened it.
             let file = std::fs::OpenOptions::new()
                 .read(true)
                 .write(true)
-                .custom_flags(libc::O_NONBLOCK)
+                .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
                 .open(&path)
                 .map_err(|error| format!("cannot open a FIFO: {error}"))?;
+            // By descriptor, and before the folder is lent: the name may be somebody else's then.
+            let (user, group) = (session.target.user, session.target.group);
+            std::os::unix::fs::fchown(&file, Some(user), Some(group))
+                .and_then(|()| bundle.lend(user, group))
+                .map_err(|error| format!("cannot lend it to the JVM's user: {error}"))?;
             let is_over = Arc::new(AtomicBool::new(false));
             let flag = Arc::clone(&is_over);
             let drained = tokio::task::spawn_blocking(move || drain(file, &flag));
             let line = format!(
                 "VM.log output=\"{text}\" what=gc*=debug,safepoint=info decorators=time,uptime,level,tags"
             );
-            match session.text(&line, Instant::now() + PATIENCE).await {
-                Ok(_) => Ok((is_over, drained)),
-                Err(error) => {
+            let answer = session.text(&line, Instant::now() + PATIENCE).await;
+            // It has opened it, and needs the folder no longer.
+            let taken_back =
+                bundle.take_back().map_err(|error| format!("cannot take the folder back: {error}"));
+            match (answer, taken_back) {
+                // No answer yet: it may do it later, and is told to end it all the same.
+                (Ok(_) | Err(Failure::NoAnswer), Ok(())) => Ok((is_over, drained)),
+                (answer, taken_back) => {
                     is_over.store(true, Ordering::Relaxed);
-                    Err(error.to_string())
+                    let reason = answer.err().map(|error| error.to_string()).or(taken_back.err());
+                    Err(reason.unwrap_or_default())
                 }
             }
         };
@@ -117,7 +122,6 @@ impl GcLog {
         let trouble = session.text(&line, Instant::now() + PATIENCE).await.err();
         self.is_over.store(true, Ordering::Relaxed);
         let drained = self.drained.await;
-        drop(bundle.take_back());
         bundle.discard(NAME);
         let took = self.begun.elapsed();
         match drained {

@@ -27,6 +27,7 @@ pub(super) use logs::capture_logs;
 pub(super) use os::capture_os;
 pub(super) use program::capture_program;
 pub use recording::capture_recording;
+pub(super) use recording::stop_recording;
 pub(super) use text::write_text;
 pub use threads::capture_threads;
 pub(super) use threads::{ask_by_quit, capture_virtual_threads, has_deadlock};

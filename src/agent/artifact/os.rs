@@ -9,7 +9,8 @@ use nix::sys::statvfs::statvfs;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
-use tokio::time::Instant;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// Files that are taken as they are, and what of them.
 const FILES_OF_PROCESS: [&str; 5] = ["status", "limits", "smaps_rollup", "io", "oom_score"];
@@ -36,19 +37,32 @@ const FILES_OF_CONTAINER: [&str; 17] = [
 const THREADS_LISTED: usize = 5_000;
 
 /// Writes it; with the JVM's own counters, which need nobody's answer either.
-pub(in crate::agent) fn capture_os(
+///
+/// Read by another thread: some of these files wait for locks that a process in
+/// disk sleep may hold, and a mount whose server is gone answers nobody.
+pub(in crate::agent) async fn capture_os(
     pid: Option<Pid>,
-    counters: Option<&Counters>,
+    counters: Option<Counters>,
     bundle: &Bundle,
     name: &str,
 ) -> ArtifactRecord {
     let begun = Instant::now();
-    let mut text = describe(pid);
-    if let Some(counters) = counters {
-        let _always = writeln!(text, "=== performance counters of the JVM\n{counters}");
+    let described = tokio::task::spawn_blocking(move || {
+        let mut text = describe(pid);
+        if let Some(counters) = counters {
+            let _always = writeln!(text, "=== performance counters of the JVM\n{counters}");
+        }
+        mask(&text)
+    });
+    match timeout(PATIENCE, described).await {
+        Ok(Ok(text)) => write_text(bundle, "os", name, text.as_bytes(), begun),
+        Ok(Err(error)) => ArtifactRecord::failed("os", error.to_string(), begun.elapsed()),
+        Err(_) => ArtifactRecord::failed("os", "the kernel did not answer in time", begun.elapsed()),
     }
-    write_text(bundle, "os", name, mask(&text).as_bytes(), begun)
 }
+
+/// A kernel that is well answers in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One text about `pid`, if it is still there, and the container around it.
 fn describe(pid: Option<Pid>) -> String {

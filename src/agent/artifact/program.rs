@@ -3,7 +3,7 @@
 use super::write_text;
 use crate::agent::prober::image;
 use crate::evidence::{ArtifactRecord, Bundle, mask};
-use crate::plan::{Plan, Program};
+use crate::plan::{Plan, Program, Variables};
 use crate::probe;
 use crate::sys::process::Pid;
 use crate::sys::signals::Inherited;
@@ -18,8 +18,10 @@ const WORDS_LIMIT: usize = 16 << 20;
 
 /// Runs it as the main process's user, in its directory and with its environment,
 /// and `BOOKEND_JVM_PID`; killed at the time's end. What it said is kept in any case.
+#[expect(clippy::too_many_arguments, reason = "who, with what, into what, for how long")]
 pub(in crate::agent) async fn capture_program(
     plan: &Plan,
+    exported: &Variables,
     jvm: Option<Pid>,
     inherited: Inherited,
     bundle: &Bundle,
@@ -34,7 +36,7 @@ pub(in crate::agent) async fn capture_program(
     }
     let arguments = command.iter().map(OsString::from).collect();
     let program = Program { arguments, environment, ..plan.main.clone() };
-    let ended = match probe::run(image(plan, &program), inherited, limit, WORDS_LIMIT).await {
+    let ended = match probe::run(image(plan, exported, &program), inherited, limit, WORDS_LIMIT).await {
         Ok(ended) => ended,
         Err(reason) => return ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed()),
     };

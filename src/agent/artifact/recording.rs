@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 const ARTIFACT: &str = "jfr";
 const NAME: &str = "recording.jfr";
 /// What a recording of ours is called in the JVM.
-const OWN: &str = "bookend";
+const OWN: &str = "bookend-event";
 /// Dumping one takes at most so much of what is left. The rest is its own time.
 const DUMP_TIME: Duration = Duration::from_secs(2);
 
@@ -74,13 +74,18 @@ async fn record(
     let until = (Instant::now() + *time).min(deadline.checked_sub(DUMP_TIME).unwrap_or(deadline));
     sleep_until(until).await;
     let dumped = dump(session, bundle, &format!(" name={OWN}"), deadline).await;
-    let stopped = session.text(&format!("JFR.stop name={OWN}"), Instant::now() + DUMP_TIME).await;
+    let stopped = stop_recording(session, Instant::now() + DUMP_TIME).await;
     dumped?;
     let note = "none ran: this one was started by the event";
     Ok(Some(match stopped {
-        Ok(_) => note.to_owned(),
-        Err(error) => format!("{note}; it still runs: {error}"),
+        None => note.to_owned(),
+        Some(reason) => format!("{note}; it still runs: {reason}"),
     }))
+}
+
+/// Ends the recording that an event has started; why it still runs, if it does.
+pub(in crate::agent) async fn stop_recording(session: &Session, deadline: Instant) -> Option<String> {
+    session.text(&format!("JFR.stop name={OWN}"), deadline).await.err().map(|error| error.to_string())
 }
 
 async fn dump(session: &Session, bundle: &Bundle, which: &str, deadline: Instant) -> Result<(), Refusal> {

@@ -102,10 +102,18 @@ pub(in crate::agent) async fn capture_virtual_threads(
         if !std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0) {
             return Err(first_line(&text));
         }
-        bundle.finish(NAME, NAME).map_err(|error| format!("cannot rename {NAME}: {error}"))
+        // Judged first: a plain file of its own. Then ours, without secrets that are known.
+        let path = bundle.finish(NAME, NAME).map_err(|error| format!("cannot rename {NAME}: {error}"))?;
+        let mask = || {
+            let mut masked = KnownMasked::default();
+            let mut text = masked.take(std::fs::read(&path)?);
+            text.extend(masked.finish());
+            std::fs::write(&path, text)
+        };
+        mask().map_err(|error| format!("cannot mask {NAME}: {error}"))
     };
     match outcome.await {
-        Ok(_) => ArtifactRecord::complete(ARTIFACT, NAME, begun.elapsed()),
+        Ok(()) => ArtifactRecord::complete(ARTIFACT, NAME, begun.elapsed()),
         Err(reason) => {
             bundle.discard(NAME);
             ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())

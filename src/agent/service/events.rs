@@ -29,6 +29,17 @@ struct About {
     stop: Option<evidence::Stop>,
     main_ended: Option<String>,
     is_last: bool,
+    /// What a first event of the same stop has taken already.
+    without: Vec<&'static str>,
+}
+
+/// A stop that came while an event ran.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingStop {
+    signal: Signal,
+    budget: Duration,
+    until: Instant,
+    deadline: Instant,
 }
 
 impl Agent<'_> {
@@ -54,10 +65,14 @@ impl Agent<'_> {
     }
 
     pub(super) fn stop(&mut self, signal: Signal, budget: Duration, until: Instant, deadline: Instant) {
-        self.stage = Stage::Stopping;
         self.stop_deadline = Some(deadline);
         self.journal.note(What::Stop, "stop requested", &signal.to_string());
         self.shorten_store(deadline);
+        if self.stage == Stage::Ended {
+            // Its end came first: what is captured of that has less time now.
+            return self.shorten_capture(deadline);
+        }
+        self.stage = Stage::Stopping;
         // Attaching goes on as part of the event, within its time.
         self.rest();
         if self.capturing.is_some() {
@@ -67,6 +82,7 @@ impl Agent<'_> {
                 *limit = until.min(*limit);
                 shorter
             });
+            self.pending_stop = Some(PendingStop { signal, budget, until, deadline });
             return;
         }
         let verdict = self.rules.happened(&Trigger::Stop, self.situation(), clock::now());
@@ -79,14 +95,39 @@ impl Agent<'_> {
             self.is_armed = false;
             return say(self.link, Deed::Disarmed);
         }
-        let stop = evidence::Stop {
+        let about = About { stop: Some(self.stop_record(signal, budget)), ..About::default() };
+        self.begin(Trigger::Stop.name(), verdict.act, until, deadline, about);
+    }
+
+    fn stop_record(&self, signal: Signal, budget: Duration) -> evidence::Stop {
+        evidence::Stop {
             signal: signal.to_string(),
             grace: format_duration(self.plan.stop.grace),
             grace_source: self.plan.stop.grace_source.clone(),
             evidence_budget: format_duration(budget),
+        }
+    }
+
+    /// A stop came while an event ran: what its own rules want beyond that is taken now, if
+    /// there is time. Whether it is.
+    fn rest_of_stop(&mut self, captured: Option<&Captured>) -> bool {
+        let Some(PendingStop { signal, budget, until, deadline }) = self.pending_stop.take() else {
+            return false;
         };
-        let about = About { stop: Some(stop), ..About::default() };
+        if until < Instant::now() + SHORTEST || self.stage != Stage::Stopping {
+            return false;
+        }
+        let verdict = self.rules.happened(&Trigger::Stop, self.situation(), clock::now());
+        let taken = captured.map(Captured::complete).unwrap_or_default();
+        let Some(evidence) = &self.plan.evidence else { return false };
+        let rules = verdict.act.iter().filter_map(|index| evidence.rules.get(*index));
+        if rules.flat_map(|rule| &rule.capture).all(|capture| taken.contains(&capture.name())) {
+            return false;
+        }
+        let stop = Some(self.stop_record(signal, budget));
+        let about = About { stop, without: taken, ..About::default() };
         self.begin(Trigger::Stop.name(), verdict.act, until, deadline, about);
+        self.capturing.is_some()
     }
 
     /// The main process was asked to end, does not, and is killed at `kill`: what it does
@@ -146,6 +187,9 @@ impl Agent<'_> {
         if files.means_out_of_memory(status.code()) {
             return Some("-XX:+ExitOnOutOfMemoryError");
         }
+        if files.heap_dump().is_some() {
+            return Some("the JVM dumped its heap for an OutOfMemoryError");
+        }
         files.report_tells_of_memory().then_some("the JVM's own report")
     }
 
@@ -158,8 +202,8 @@ impl Agent<'_> {
             let since = format_duration(Duration::from_secs(since.elapsed().as_secs()));
             return Err(format!("evidence of \"{trigger}\" is being captured since {since}"));
         }
-        if self.stage == Stage::Ended {
-            return Err("the main process is gone".to_owned());
+        if self.stage != Stage::Running {
+            return Err(format!("it is too late: the main process is {}", self.stage.name()));
         }
         let mut verdict = self.rules.happened(&Trigger::Manual, self.situation(), clock::now());
         if verdict.act.is_empty() {
@@ -167,7 +211,7 @@ impl Agent<'_> {
             verdict.act = (0..evidence.rules.len()).collect();
         }
         self.act(Trigger::Manual.name(), verdict, None);
-        Ok("capturing\n".to_owned())
+        Ok(format!("{}\n", self.begun))
     }
 
     fn begin(
@@ -183,6 +227,13 @@ impl Agent<'_> {
             info!("{trigger}: an event is being captured already, and this is part of it");
             return;
         }
+        // A stop that is under way is the end of everything.
+        let (until, store_until) = match self.stop_deadline {
+            Some(deadline) => (until.min(deadline), store_until.min(deadline)),
+            None => (until, store_until),
+        };
+        self.begun += 1;
+        let number = self.begun;
         self.limit.send_replace(until);
         let capture_until = self.limit.subscribe();
         self.store_limit.send_modify(|limit| *limit = store_until.max(*limit));
@@ -190,10 +241,20 @@ impl Agent<'_> {
             self.shorten_store(store_until);
         }
         let store_until = self.store_limit.subscribe();
-        let About { stop, main_ended, is_last } = about;
+        let About { stop, main_ended, is_last, without } = about;
         let crash_files = self.crash_files.clone();
-        let occasion =
-            Occasion { trigger, rules, capture_until, store_until, stop, main_ended, crash_files, is_last };
+        let occasion = Occasion {
+            number,
+            trigger,
+            rules,
+            capture_until,
+            store_until,
+            stop,
+            main_ended,
+            crash_files,
+            is_last,
+            without,
+        };
         info!(trigger, "capturing evidence");
         self.journal.note(What::Capture, "capturing evidence", trigger);
         self.captures = Some((trigger, Instant::now()));
@@ -203,6 +264,7 @@ impl Agent<'_> {
         }
         let means = Means {
             plan: self.plan,
+            exported: self.exported,
             evidence,
             main: self.main,
             session: self.session.clone(),
@@ -219,14 +281,25 @@ impl Agent<'_> {
         }
     }
 
+    pub(super) fn shorten_capture(&self, until: Instant) {
+        self.limit.send_modify(|limit| *limit = until.min(*limit));
+    }
+
     pub(super) fn shorten_store(&self, until: Instant) {
         self.store_limit.send_modify(|limit| *limit = until.min(*limit));
     }
 
     pub(super) fn captured(&mut self, captured: Option<Captured>) {
         self.capturing = None;
-        self.captures = None;
-        say(self.link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
+        let (number, trigger) = (self.begun, self.captures.take().map_or("", |(trigger, _)| trigger));
+        if captured.is_none() {
+            // Its log says why; whoever waits for it hears of it.
+            let artifacts = "0/0".to_owned();
+            self.remember(EventStatus { number, trigger: trigger.to_owned(), path: None, artifacts });
+        }
+        if !self.rest_of_stop(captured.as_ref()) {
+            say(self.link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
+        }
         if let (Some(captured), Some(evidence)) = (captured, &self.plan.evidence) {
             self.rates = captured.rates.clone();
             self.lost.clear();
@@ -251,17 +324,22 @@ impl Agent<'_> {
                 &format!("{}: {} artifacts", stored.trigger, stored.artifacts),
                 path.as_deref().unwrap_or("not stored"),
             );
-            self.events.push_back(EventStatus {
+            self.remember(EventStatus {
+                number: stored.number,
                 trigger: stored.trigger.to_owned(),
                 path,
                 artifacts: stored.artifacts,
             });
-            if self.events.len() > EVENTS_KEPT {
-                self.events.pop_front();
-            }
         }
         self.arm();
         self.everything_is_stored();
+    }
+
+    fn remember(&mut self, event: EventStatus) {
+        self.events.push_back(event);
+        if self.events.len() > EVENTS_KEPT {
+            self.events.pop_front();
+        }
     }
 
     /// Once the main process is gone, the supervisor waits for this.

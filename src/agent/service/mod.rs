@@ -18,12 +18,13 @@ use crate::evidence::Lost;
 use crate::jvm::{CrashFiles, Session};
 use crate::link::{Deed, Fact, MAXIMUM_SIZE};
 use crate::output::Ring;
-use crate::plan::Plan;
+use crate::plan::{Plan, Variables};
 use crate::sys::attributes;
 use crate::sys::process::{self, Pid};
 use crate::sys::signals::Inherited;
 use crate::sys::{clock, socket};
 use crate::units::Moment;
+use events::PendingStop;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -43,7 +44,7 @@ type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 /// How often the supervisor hears that the agent is not stuck.
 const BEAT: Duration = Duration::from_secs(30);
 /// `bookend status` shows so many.
-pub const EVENTS_KEPT: usize = 20;
+const EVENTS_KEPT: usize = 20;
 
 /// How long the end waits for those who are told of it.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
@@ -51,6 +52,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(100);
 /// What is going on, and what is known.
 struct Agent<'a> {
     plan: &'a Plan,
+    exported: &'a Variables,
     link: &'a UnixStream,
     ring: Option<&'a Ring>,
     inherited: Inherited,
@@ -82,6 +84,10 @@ struct Agent<'a> {
     store_limit: watch::Sender<Instant>,
     /// When the stop that is under way is over.
     stop_deadline: Option<Instant>,
+    /// Events so far.
+    begun: u64,
+    /// A stop that came while an event ran.
+    pending_stop: Option<PendingStop>,
     /// How the main process ended, while an event ran.
     pending_end: Option<process::Status>,
     is_armed: bool,
@@ -108,7 +114,13 @@ impl Stage {
 }
 
 /// Serves until told to finish, or until the supervisor is gone.
-pub(super) async fn serve(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for_children: Inherited) -> u8 {
+pub(super) async fn serve(
+    plan: &Plan,
+    exported: &Variables,
+    link: OwnedFd,
+    ring: Option<OwnedFd>,
+    for_children: Inherited,
+) -> u8 {
     let link = match UnixStream::from_std(link.into()) {
         Ok(link) => link,
         Err(error) => {
@@ -122,18 +134,20 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for
     // The service comes first; a stop changes that.
     attributes::be_background();
     let lost = plan.evidence.as_ref().map(storing::look_at_store).unwrap_or_default();
-    let prober = plan.health.as_ref().and_then(|health| match Prober::new(plan, health, for_children) {
-        Ok(prober) => Some(prober),
-        Err(reason) => {
-            error!("the service cannot be probed: {reason}");
-            None
-        }
-    });
+    let prober =
+        plan.health.as_ref().and_then(|health| match Prober::new(plan, exported, health, for_children) {
+            Ok(prober) => Some(prober),
+            Err(reason) => {
+                error!("the service cannot be probed: {reason}");
+                None
+            }
+        });
     let mut requests = control::requests();
     say(&link, Deed::Ready);
     let rules = Rules::new(plan.evidence.as_ref().map_or(&[], |evidence| &evidence.rules));
     let mut agent = Agent {
         plan,
+        exported,
         link: &link,
         ring: ring.as_ref(),
         inherited: for_children,
@@ -159,6 +173,8 @@ pub(super) async fn serve(plan: &Plan, link: OwnedFd, ring: Option<OwnedFd>, for
         limit: watch::Sender::new(Instant::now()),
         store_limit: watch::Sender::new(Instant::now()),
         stop_deadline: None,
+        begun: 0,
+        pending_stop: None,
         pending_end: None,
         is_armed: false,
     };
@@ -204,6 +220,7 @@ impl Agent<'_> {
             Fact::Finish { by } => {
                 self.is_finishing = true;
                 self.shorten_store(instant(by));
+                self.shorten_capture(instant(by));
             }
         }
     }
@@ -235,7 +252,7 @@ impl Agent<'_> {
         }
         self.crash_files = Some(files);
         self.watch.jvm_is_there(&session);
-        self.rules.renew(|on| matches!(on, Trigger::Deadlock { .. }));
+        self.rules.renew(|on| matches!(on, Trigger::Deadlock { .. } | Trigger::OutOfMemory));
         self.session = Some(session);
     }
 

@@ -312,10 +312,10 @@ impl Agent<'_> {
             return;
         }
         self.watch.next_sample = Some(now + SAMPLE_INTERVAL);
-        let lines = self.watch.new_lines();
         if self.capturing.is_some() {
             return;
         }
+        let lines = self.watch.new_lines();
         let now = clock::now();
         let situation = self.situation();
         // Whatever comes together is one event, named by its first trigger.
@@ -345,17 +345,17 @@ impl Agent<'_> {
             }
             add(measure.name(), verdict);
         }
-        for line in lines.lines() {
-            let verdict = self.rules.printed(line, situation, now);
-            if !verdict.act.is_empty() {
-                info!("a line of the log matches");
-            }
-            add("log", verdict);
+        let verdict = self.rules.printed(&lines, situation, now);
+        if !verdict.act.is_empty() {
+            info!("a line of the log matches");
         }
+        add("log", verdict);
         let minute = minute();
-        if minute != self.watch.minute {
+        if minute > self.watch.minute {
+            // Also those that an event has covered; no more than a day of a clock that was set.
+            let first = (self.watch.minute + 1).max(minute.saturating_sub(24 * 60));
             self.watch.minute = minute;
-            add("schedule", self.rules.minute(minute, situation, now));
+            add("schedule", self.rules.minutes(&(first..=minute), situation, now));
         }
         if let Some((trigger, verdict)) = found {
             self.act(trigger, verdict, deadline);

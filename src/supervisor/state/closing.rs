@@ -96,6 +96,7 @@ impl Machine<'_> {
             }
             _ => Storing::Over,
         };
+        self.carry_on(actions);
         let carrying = match self.carrier {
             Carrier::Running { .. } | Carrier::Waiting { .. } => Carrying::Open,
             Carrier::None | Carrier::Ended => Carrying::Over,
@@ -236,11 +237,21 @@ impl Machine<'_> {
     }
 
     pub(super) fn alone(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        // The carrier too: what is in the pipes needs another one.
+        let carries_on = matches!(self.phase, Phase::Closing(_)) && self.carry_on(actions);
         if let Phase::Closing(closing) = &mut self.phase {
-            *closing =
-                Closing { leftovers: Leftovers::Over, storing: Storing::Over, carrying: Carrying::Over };
+            let carrying = if carries_on { Carrying::Open } else { Carrying::Over };
+            *closing = Closing { leftovers: Leftovers::Over, storing: Storing::Over, carrying };
             self.closing_goes_on(now, actions);
         }
+    }
+
+    /// Starts the carrier that would wait, at once; whether it did.
+    fn carry_on(&mut self, actions: &mut Vec<Action>) -> bool {
+        let Carrier::Waiting { restarts, .. } = self.carrier else { return false };
+        self.carrier = Carrier::Running { restarts };
+        actions.push(Action::Spawn(Child::Carrier));
+        true
     }
 
     /// Everything that was printed is passed on.

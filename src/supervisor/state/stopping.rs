@@ -55,7 +55,12 @@ impl Machine<'_> {
             Phase::Boot | Phase::Backoff { .. } => self.close(now, actions),
             Phase::Running => self.stop_main(now, actions),
             // Begun by the main process's own end; the orchestrator's time counts from now.
-            Phase::Closing(closing) => closing.shorten(self.plan.stop.kill_at(now)),
+            Phase::Closing(closing) => {
+                closing.shorten(self.plan.stop.kill_at(now));
+                if matches!(self.agent, Agent::Running { .. }) {
+                    self.tell_stop(actions);
+                }
+            }
             // It would run in any stop; only its time gets shorter.
             Phase::PostStop { task, .. } => task.shorten(self.plan.stop.deadline(now)),
             Phase::Starting | Phase::Evidence { .. } | Phase::Stopping { .. } | Phase::Done => {}
