@@ -111,7 +111,7 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
     let rules: Vec<_> = occasion.rules.iter().filter_map(|index| evidence.rules.get(*index)).collect();
     let wanted = if occasion.is_last {
         // Little time: what it does instead of ending.
-        vec![Capture::Os, Capture::Threads { times: 1, interval: Duration::ZERO }]
+        vec![Capture::Threads { times: 1, interval: Duration::ZERO }]
     } else {
         let wanted = union(rules.iter().flat_map(|rule| &rule.capture)).into_iter();
         wanted.filter(|capture| !occasion.without.contains(&capture.name())).collect()

@@ -13,6 +13,9 @@ use tokio::net::unix::pipe::Receiver;
 /// So much of what it says is kept: its last line tells why. Bytes.
 const WORDS_LIMIT: usize = 4096;
 
+/// For what it said last: it is in the pipe already.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// What a program said, and how it ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -84,12 +87,12 @@ pub async fn run(
     })
     .await;
     // What is left in the pipe; whoever still holds it is not waited for.
-    while let Ok(size @ 1..) = output.try_read(&mut piece) {
-        keep_tail(&mut words, piece.get(..size).unwrap_or_default(), keep);
-        if words.len() >= keep {
-            break;
+    let rest = async {
+        while let Ok(size @ 1..) = output.read(&mut piece).await {
+            keep_tail(&mut words, piece.get(..size).unwrap_or_default(), keep);
         }
-    }
+    };
+    let _still_open = tokio::time::timeout(LAST_WORDS, rest).await;
     match status {
         // The guard kills it.
         Err(_) => Ok(Ended { status: None, words }),

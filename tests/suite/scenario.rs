@@ -429,8 +429,13 @@ impl Running {
 
     fn exec(&self, setup: &Setup, user: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
+        // Whoever looks for the JVM has to be among its processes; the others are so spared the
+        // end of PID 1, which may come before they have printed their answer.
+        if matches!(arguments.first(), Some(&"dump")) {
+            command.arg("--pid");
+        }
         command
-            .args(["--mount", "--pid", "--target", &self.init().to_string()])
+            .args(["--mount", "--target", &self.init().to_string()])
             .args(["setpriv", "--reuid", user, "--regid", user, "--clear-groups"])
             .arg(&setup.binary)
             .args(arguments)

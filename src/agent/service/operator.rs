@@ -38,8 +38,12 @@ impl Agent<'_> {
             Request::Release => {
                 let was_held = self.held_until.take().is_some();
                 self.journal.note(What::Hold, "released", "");
+                let text = if was_held { "released\n" } else { "it was not held\n" };
+                // First: whoever asked may end with the container.
+                let _full = stream.try_write(text.as_bytes());
+                drop(stream);
                 say(self.link, Deed::Release);
-                if was_held { "released\n" } else { "it was not held\n" }.to_owned()
+                return;
             }
             Request::Dump => self.dump_all().unwrap_or_else(|reason| format!("{}{reason}\n", control::ERROR)),
             Request::Events { follow } => {
