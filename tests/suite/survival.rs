@@ -57,11 +57,6 @@ impl Sickness {
             Self::Stopped => "stopped",
         }
     }
-
-    /// The JVM ends by itself, and nobody stops the container.
-    fn is_an_end(self) -> bool {
-        matches!(self, Self::Leaking | Self::Crashing)
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +89,9 @@ impl Cell {
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
     let all = cells();
-    let chosen = if setup.survival { all } else { pairwise(&all) };
+    // One that was noted already is done: what failed, or was cut short, can be run again.
+    let is_open = |cell: &Cell| !noted(setup, cell).exists();
+    let chosen = if setup.survival { all.into_iter().filter(is_open).collect() } else { pairwise(&all) };
     chosen
         .into_iter()
         .map(|cell| {
@@ -196,12 +193,17 @@ fn survive(setup: &Setup, cell: Cell) -> Result<(), String> {
         Sickness::Crashing => drop(request(port, "/crash")),
         Sickness::Stopped => send(running.descendant("SickService"), 19),
     }
-    if !cell.sickness.is_an_end() {
-        running.wait_for("health: failing");
-    }
+    let ends_itself = match cell.sickness {
+        Sickness::Crashing => true,
+        Sickness::Leaking => dies_of_its_leak(&running),
+        _ => {
+            running.wait_for("health: failing");
+            false
+        }
+    };
     let init = running.init();
     let begun = Instant::now();
-    let ended = if cell.sickness.is_an_end() {
+    let ended = if ends_itself {
         running.wait()
     } else {
         running.terminate();
@@ -232,6 +234,19 @@ fn survive(setup: &Setup, cell: Cell) -> Result<(), String> {
     // Two hundred gigabytes of dumps are too many to keep.
     drop(std::fs::remove_dir_all(&ended.folder));
     Ok(())
+}
+
+/// Or it collects for minutes, as Shenandoah does, and is not well: then it is stopped as any
+/// other, once the orchestrator has seen it.
+fn dies_of_its_leak(running: &Running) -> bool {
+    let ends = || running.output().contains("main process ended");
+    let is_ill = || running.output().contains("health: unhealthy");
+    crate::scenario::poll("it dies, or is ill", || (ends() || is_ill()).then_some(()));
+    let seen = Instant::now();
+    while !ends() && seen.elapsed() < Duration::from_secs(10) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    ends()
 }
 
 fn bundles(store: &std::path::Path) -> Vec<Bundle> {
@@ -269,6 +284,10 @@ fn has_picture(bundle: &Bundle) -> bool {
     })
 }
 
+fn noted(setup: &Setup, cell: &Cell) -> PathBuf {
+    setup.root.join("target/survival").join(format!("{}.json", cell.name().replace("::", "-")))
+}
+
 /// For the table: what was captured, as letters, and how long the stop took.
 fn note(setup: &Setup, cell: Cell, bundles: &[Bundle], code: i32, took: Duration) {
     let mut letters: Vec<char> = Vec::new();
@@ -297,13 +316,12 @@ fn note(setup: &Setup, cell: Cell, bundles: &[Bundle], code: i32, took: Duration
     let order = "oOlLcCvVtThHjJdD";
     letters.sort_by_key(|letter| order.find(*letter));
     let letters: String = letters.into_iter().collect();
-    let folder = setup.root.join("target/survival");
-    std::fs::create_dir_all(&folder).expect("a folder for the table");
     let line = serde_json::json!({
         "version": cell.version, "collector": cell.collector, "grace": cell.grace,
         "sickness": cell.sickness.name(), "heap": cell.heap, "captured": letters,
         "code": code, "milliseconds": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     });
-    let path = folder.join(format!("{}.json", cell.name().replace("::", "-")));
+    let path = noted(setup, &cell);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder for the table");
     std::fs::write(path, line.to_string()).expect("the cell is noted");
 }

@@ -34,7 +34,7 @@ usage: cargo xtask <verb>
   conformance     every conformance case on bookend, tini, dumb-init and catatonit;
                   writes docs/conformance.md
   survival        every JVM x collector x grace x sickness x heap (about an hour);
-                  writes docs/survival.md
+                  writes docs/survival.md (--again: only those that failed)
   bench init      PID 1 beside its peers: latency, start, reaping, memory, size;
                   writes docs/performance.md
   bench dumps     thread and heap dumps beside jcmd";
@@ -60,7 +60,7 @@ fn run() -> Result<()> {
         "test" => test::run(rest),
         "bench" => bench::run(rest),
         "conformance" => conformance::run(),
-        "survival" => survival::run(),
+        "survival" => survival::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

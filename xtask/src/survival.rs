@@ -21,16 +21,20 @@ struct Cell {
 
 type Key = (u64, String, u64, String, u64);
 
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !is_root() {
         bail!("needs root, for PID namespaces");
     }
     let binary = build()?;
     let folder = target().join("survival");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
+    if arguments.iter().any(|argument| argument == "--again") {
+        say("The cells that failed before, or were not run");
+    } else {
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        say("840 cells, three at a time (about an hour)");
     }
-    say("840 cells, three at a time (about an hour)");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root())
@@ -41,6 +45,7 @@ pub(crate) fn run() -> Result<()> {
     test::name_javas(&mut command)?;
     let output = command.output().context("cargo test")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    std::fs::write(target().join("survival.log"), &text)?;
     let failed: Vec<&str> =
         text.lines().filter(|line| line.starts_with("test survival::") && line.ends_with("FAILED")).collect();
     let cells = read(&folder)?;
@@ -48,7 +53,7 @@ pub(crate) fn run() -> Result<()> {
     let path = root().join("docs/survival.md");
     std::fs::write(&path, &page)?;
     say(&format!("{} cells survived; written to {}", cells.len(), path.display()));
-    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
+    if failed.is_empty() { Ok(()) } else { bail!("{}\nwhy: target/survival.log", failed.join("\n")) }
 }
 
 fn read(folder: &std::path::Path) -> Result<BTreeMap<Key, Cell>> {
