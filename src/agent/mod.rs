@@ -9,6 +9,7 @@
 mod artifact;
 mod budget;
 mod control;
+mod elsewhere;
 mod event;
 mod health;
 mod journal;
@@ -83,7 +84,9 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let runtime = builder.enable_all().thread_keep_alive(WORKER_LIFE).build()?;
     // Where no thread more is allowed (the very trouble that is to be captured) work waits for
     // a worker that is there; without any there would be a panic.
-    runtime.spawn_blocking(|| {});
+    if elsewhere::has_threads() {
+        runtime.spawn_blocking(|| {});
+    }
     Ok(runtime)
 }
 

@@ -31,51 +31,115 @@ pub fn carry(streams: &[Stream<'_>], ring: OwnedFd) -> bool {
     // Without one it is passed on all the same.
     let ring = Ring::open(ring).ok();
     let ring = ring.as_ref();
+    let mut carriers: Vec<Carrier<'_>> = streams.iter().map(Carrier::new).collect();
+    let [first, rest @ ..] = carriers.as_mut_slice() else { return true };
+    let Some(second) = rest.first_mut() else { return first.carry_on(ring) };
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            streams.iter().map(|stream| scope.spawn(move || carry_one(stream, ring))).collect();
-        // Each of them, also after one that failed.
-        let ends: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap_or(false)).collect();
-        ends.into_iter().all(|is_done| is_done)
-    })
+        let other = std::thread::Builder::new().spawn_scoped(scope, || second.carry_on(ring));
+        match other {
+            Ok(other) => {
+                let is_done = first.carry_on(ring);
+                other.join().unwrap_or(false) && is_done
+            }
+            // A seccomp profile that is older than clone3(2), or no pid is left.
+            Err(_) => false,
+        }
+    }) || carry_in_turns(streams, ring)
 }
 
-/// Until the pipe's end; false if it was left before that.
-fn carry_one(stream: &Stream<'_>, ring: Option<&Ring>) -> bool {
-    // Without a second pipe, or where tee(2) is not allowed, what is read is taken out at once.
-    let mut copies = pipe2(OFlag::O_CLOEXEC).ok();
-    let mut buffer = vec![0; AT_ONCE];
-    let mut is_lost = false;
-    loop {
-        let is_taken = copies.is_none();
-        let size = match next(stream, copies.as_ref(), &mut buffer) {
-            Ok(0) => return true,
+/// One thread for both: whoever does not read the one holds up the other.
+fn carry_in_turns(streams: &[Stream<'_>], ring: Option<&Ring>) -> bool {
+    let mut open: Vec<Carrier<'_>> = streams.iter().map(Carrier::new).collect();
+    let mut is_done = true;
+    while !open.is_empty() {
+        let mut polled: Vec<PollFd<'_>> =
+            open.iter().map(|carrier| PollFd::new(carrier.stream.from, PollFlags::POLLIN)).collect();
+        let _interrupted = poll(&mut polled, PollTimeout::NONE);
+        let ready: Vec<bool> = polled.iter().map(|polled| polled.any().unwrap_or(true)).collect();
+        let mut ready = ready.into_iter();
+        open.retain_mut(|carrier| {
+            if ready.next() != Some(true) {
+                return true;
+            }
+            match carrier.turn(ring) {
+                Turn::More => true,
+                Turn::Over => false,
+                Turn::Left => {
+                    is_done = false;
+                    false
+                }
+            }
+        });
+    }
+    is_done
+}
+
+/// How far one stream is.
+#[derive(Debug)]
+struct Carrier<'a> {
+    stream: &'a Stream<'a>,
+    /// A second pipe: without one, or where tee(2) is not allowed, what is read is taken out at once.
+    copies: Option<(OwnedFd, OwnedFd)>,
+    buffer: Vec<u8>,
+    /// Nobody took the last piece.
+    is_lost: bool,
+}
+
+/// What comes of one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    More,
+    Over,
+    /// Something is left in the pipe.
+    Left,
+}
+
+impl<'a> Carrier<'a> {
+    fn new(stream: &'a Stream<'a>) -> Self {
+        Self { stream, copies: pipe2(OFlag::O_CLOEXEC).ok(), buffer: vec![0; AT_ONCE], is_lost: false }
+    }
+
+    /// Until the pipe's end; false if it was left before that.
+    fn carry_on(&mut self, ring: Option<&Ring>) -> bool {
+        loop {
+            match self.turn(ring) {
+                Turn::More => {}
+                end => return end == Turn::Over,
+            }
+        }
+    }
+
+    fn turn(&mut self, ring: Option<&Ring>) -> Turn {
+        let is_taken = self.copies.is_none();
+        let size = match next(self.stream, self.copies.as_ref(), &mut self.buffer) {
+            Ok(0) => return Turn::Over,
             Ok(size) => size,
-            Err(Errno::EINTR | Errno::EAGAIN) => continue,
+            Err(Errno::EINTR | Errno::EAGAIN) => return Turn::More,
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) if !is_taken => {
-                copies = None;
-                continue;
+                self.copies = None;
+                return Turn::More;
             }
             Err(error) => {
                 warn!("the main process's output cannot be read: {}", error.desc());
-                return false;
+                return Turn::Left;
             }
         };
-        let Some(piece) = buffer.get_mut(..size) else { return false };
+        let piece = self.buffer.get_mut(..size).unwrap_or_default();
         if let Some(ring) = ring {
             // Kept or not: what matters is that it is passed on.
             let _full = ring.append(piece);
         }
-        let passed = if is_taken { write_all(stream.to, piece) } else { pass_on(stream, piece) };
+        let passed = if is_taken { write_all(self.stream.to, piece) } else { pass_on(self.stream, piece) };
         // Nobody takes it: the service does not suffer for it, and the next piece may find somebody.
-        match (passed, is_lost) {
-            (Ok(()), _) => is_lost = false,
+        match (passed, self.is_lost) {
+            (Ok(()), _) => self.is_lost = false,
             (Err(error), false) => {
-                is_lost = true;
+                self.is_lost = true;
                 warn!("the main process's output is kept, and cannot be passed on: {}", error.desc());
             }
             (Err(_), true) => {}
         }
+        Turn::More
     }
 }
 

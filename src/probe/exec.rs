@@ -1,7 +1,7 @@
 //! Running a program within a time: does it say that all is well?
 
 use crate::sys::descriptors;
-use crate::sys::process::{self, Pid, Status};
+use crate::sys::process::{self, Pid, Status, Waited};
 use crate::sys::signals::Inherited;
 use crate::sys::spawn::{self, Image, Streams};
 use crate::units::{Signal, format_duration};
@@ -13,6 +13,9 @@ use tokio::net::unix::pipe::Receiver;
 /// So much of what it says is kept: its last line tells why. Bytes.
 const WORDS_LIMIT: usize = 4096;
 
+/// A probe takes a few milliseconds, mostly.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const SLOWEST_LOOK: Duration = Duration::from_millis(20);
 /// For what it said last: it is in the pipe already.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -69,14 +72,15 @@ pub async fn run(
     let mut guard = KillOnDrop { pid, is_over: false };
     let mut output =
         Receiver::from_owned_fd(reader).map_err(|error| format!("cannot read what it says: {error}"))?;
-    let mut ended = tokio::task::spawn_blocking(move || process::wait_for(pid));
+    let ended = end_of(pid);
+    tokio::pin!(ended);
     let mut words = Vec::new();
     let mut piece = vec![0; 16 << 10];
     let status = tokio::time::timeout(limit, async {
         let mut is_open = true;
         loop {
             tokio::select! {
-                status = &mut ended => return status.ok().flatten(),
+                status = &mut ended => return status,
                 // Read all the time: a full pipe would stop it.
                 read = output.read(&mut piece), if is_open => match read {
                     Ok(0) | Err(_) => is_open = false,
@@ -104,6 +108,20 @@ pub async fn run(
     }
 }
 
+/// How it ended, once it did; `None` if nobody knows. Looked at now and then: a thread that
+/// waits may not be had where one is needed most.
+async fn end_of(pid: Pid) -> Option<Status> {
+    let mut pause = FIRST_LOOK;
+    loop {
+        match process::wait_now(pid) {
+            Waited::Ended(status) => return Some(status),
+            Waited::Unknown => return None,
+            Waited::Runs => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(SLOWEST_LOOK);
+    }
+}
+
 /// Nobody waits for it any more: it and its group are killed.
 struct KillOnDrop {
     pid: Pid,
@@ -112,8 +130,14 @@ struct KillOnDrop {
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        if !self.is_over {
-            let _gone = process::signal_group(self.pid, Signal::KILL);
+        if self.is_over {
+            return;
+        }
+        let _gone = process::signal_group(self.pid, Signal::KILL);
+        let pid = self.pid;
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // Collected when it is gone, whoever waited.
+            drop(runtime.spawn(async move { end_of(pid).await }));
         }
     }
 }

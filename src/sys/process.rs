@@ -94,18 +94,25 @@ pub fn reap() -> Reaped {
     }
 }
 
-/// Waits for one child of our own, however long it takes. Not for the supervisor.
-pub fn wait_for(pid: Pid) -> Option<Status> {
-    loop {
-        let mut status = 0;
-        // SAFETY: `status` is our own memory.
-        let result = unsafe { libc::waitpid(pid.0, &raw mut status, 0) };
-        if result == pid.0 {
-            return Some(read_status(status));
-        }
-        if Errno::last() != Errno::EINTR {
-            return None;
-        }
+/// What one look at one child of our own found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    Ended(Status),
+    Runs,
+    /// It is no child of ours, or somebody else has collected it.
+    Unknown,
+}
+
+/// Collects one child of our own, if it has ended. Not for the supervisor.
+pub fn wait_now(pid: Pid) -> Waited {
+    let mut status = 0;
+    // SAFETY: `status` is our own memory.
+    let result = unsafe { libc::waitpid(pid.0, &raw mut status, libc::WNOHANG) };
+    match result {
+        0 => Waited::Runs,
+        _ if result == pid.0 => Waited::Ended(read_status(status)),
+        _ if Errno::last() == Errno::EINTR => Waited::Runs,
+        _ => Waited::Unknown,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `crash` artifact: what a JVM that died has written itself.
 
 use super::write_text;
+use crate::agent::elsewhere::elsewhere;
 use crate::evidence::{ArtifactRecord, Bundle, PRIVATE_FILE, mask};
 use crate::jvm::CrashFiles;
 use crate::units::ByteSize;
@@ -80,7 +81,7 @@ async fn take(files: &CrashFiles, path: &Path, name: &str, bundle: &Bundle) -> A
     let begun = Instant::now();
     let to = bundle.unfinished(name);
     let (files, from) = (files.clone(), path.to_owned());
-    let moved = tokio::task::spawn_blocking(move || {
+    let moved = elsewhere(move || {
         if std::fs::rename(&from, &to).is_ok() {
             return Ok(());
         }
@@ -90,7 +91,7 @@ async fn take(files: &CrashFiles, path: &Path, name: &str, bundle: &Bundle) -> A
         io::copy(&mut source, &mut target)?;
         std::fs::remove_file(&from)
     });
-    let moved = moved.await.unwrap_or_else(|error| Err(io::Error::other(error.to_string())));
+    let moved = moved.await.unwrap_or_else(|reason| Err(io::Error::other(reason)));
     // It follows no link and makes the file private, whoever it was moved from.
     match moved.and_then(|()| bundle.finish(name, name)) {
         Ok(_) => ArtifactRecord::complete(ARTIFACT, name, begun.elapsed()),

@@ -1,5 +1,6 @@
 //! `file`: files of the container by a pattern, the end of each.
 
+use crate::agent::elsewhere::elsewhere;
 use crate::evidence::{ArtifactRecord, Bundle, mask};
 use crate::units::ByteSize;
 use std::fs::OpenOptions;
@@ -25,7 +26,7 @@ pub(in crate::agent) async fn capture_files(
 ) -> Vec<ArtifactRecord> {
     let pattern = pattern.to_owned();
     let begun = Instant::now();
-    let paths = match elsewhere(move || find(&pattern)).await {
+    let paths = match elsewhere(move || find(&pattern)).await.and_then(|found| found) {
         Ok(paths) => paths,
         Err(reason) => return vec![ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())],
     };
@@ -38,18 +39,12 @@ pub(in crate::agent) async fn capture_files(
         let content = elsewhere(move || {
             read_end(&path, last.0).map(without_secrets).map_err(|error| error.to_string())
         });
-        records.push(match content.await {
+        records.push(match content.await.and_then(|content| content) {
             Ok(bytes) => super::write_text(bundle, ARTIFACT, &name, &bytes, begun).with_note(&shown),
             Err(reason) => ArtifactRecord::failed(ARTIFACT, format!("{shown}: {reason}"), begun.elapsed()),
         });
     }
     records
-}
-
-async fn elsewhere<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 fn find(pattern: &str) -> Result<Vec<PathBuf>, String> {

@@ -8,6 +8,7 @@
 use super::files::{read_end, without_secrets};
 use super::heap::quotable;
 use super::write_text;
+use crate::agent::elsewhere::has_threads;
 use crate::evidence::{ArtifactRecord, Bundle};
 use crate::jvm::{Failure, Session, gc_log_files};
 use crate::units::ByteSize;
@@ -67,6 +68,10 @@ impl GcLog {
     /// Why there is none.
     pub(in crate::agent) async fn begin(session: &Session, bundle: &Bundle) -> Result<Self, ArtifactRecord> {
         let begun = Instant::now();
+        if !has_threads() {
+            let reason = "no thread can be had to drain it";
+            return Err(ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed()));
+        }
         let path = bundle.unfinished(NAME);
         let begin = async {
             let text = quotable(&path)?.to_owned();

@@ -1,6 +1,7 @@
 //! What the kernel knows of the service: no cooperation of the JVM is needed.
 
 use super::write_text;
+use crate::agent::elsewhere::elsewhere;
 use crate::evidence::{ArtifactRecord, Bundle, mask};
 use crate::facts::processes;
 use crate::jvm::Counters;
@@ -47,7 +48,7 @@ pub(in crate::agent) async fn capture_os(
     name: &str,
 ) -> ArtifactRecord {
     let begun = Instant::now();
-    let described = tokio::task::spawn_blocking(move || {
+    let described = elsewhere(move || {
         let mut text = describe(pid);
         if let Some(counters) = counters {
             let _always = writeln!(text, "=== performance counters of the JVM\n{counters}");
@@ -56,7 +57,7 @@ pub(in crate::agent) async fn capture_os(
     });
     match timeout(PATIENCE, described).await {
         Ok(Ok(text)) => write_text(bundle, "os", name, text.as_bytes(), begun),
-        Ok(Err(error)) => ArtifactRecord::failed("os", error.to_string(), begun.elapsed()),
+        Ok(Err(reason)) => ArtifactRecord::failed("os", reason, begun.elapsed()),
         Err(_) => ArtifactRecord::failed("os", "the kernel did not answer in time", begun.elapsed()),
     }
 }

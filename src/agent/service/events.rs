@@ -1,6 +1,7 @@
 //! Events: from a verdict to a capture, from a capture to the store.
 
 use super::{Agent, EVENTS_KEPT, Stage, say};
+use crate::agent::elsewhere::has_threads;
 use crate::agent::event::{self, Captured, Means, Occasion};
 use crate::agent::journal::What;
 use crate::agent::rules::Verdict;
@@ -304,7 +305,12 @@ impl Agent<'_> {
             self.rates = captured.rates.clone();
             self.lost.clear();
             let store = storing::store(evidence);
-            self.storing.spawn_blocking(move || storing::store_all(&store, captured));
+            if has_threads() {
+                self.storing.spawn_blocking(move || storing::store_all(&store, captured));
+            } else {
+                // Deaf meanwhile, and not gone.
+                self.storing.spawn(async move { storing::store_all(&store, captured) });
+            }
         }
         if let Some(status) = self.pending_end.take() {
             self.main_has_ended(status, false);
