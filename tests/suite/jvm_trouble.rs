@@ -39,7 +39,7 @@ fn stopped(setup: &Setup, version: u32) -> Outcome {
     let running = scenario.config(&text).command(sick(setup, version, &[], SMALL)).start();
     running.wait_for("attached to the JVM");
     port(&running);
-    send(running.descendant("SickService"), 19);
+    crate::scenario::freeze(running.descendant("SickService"));
     let ended = running.stop();
     // It is to end in any case: it is continued for its evidence, and so that it can obey.
     ended.exits(143).says("the JVM was stopped (SIGSTOP): continued").says("shutdown hook ends");

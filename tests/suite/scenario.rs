@@ -500,6 +500,15 @@ pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// SIGSTOP, and it has stopped.
+pub(crate) fn freeze(pid: i32) {
+    send(pid, 19);
+    poll("it is stopped", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.contains("State:\tT").then_some(())
+    });
+}
+
 pub(crate) fn send(pid: i32, signal: i32) {
     let signal = nix::sys::signal::Signal::try_from(signal).expect("a signal with a name");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("it is there to be signalled");

@@ -2,7 +2,7 @@
 
 use crate::bundle::{self, Bundle};
 use crate::jvm::{VERSIONS, port, request, sick, store};
-use crate::scenario::{Running, Scenario, poll, send};
+use crate::scenario::{Running, Scenario, poll};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 use std::path::{Path, PathBuf};
@@ -237,7 +237,7 @@ fn frozen(setup: &Setup) -> Outcome {
 fn stopped(setup: &Setup) -> Outcome {
     let running = start(setup, 21, "30s", "on = { log = \"please look\" }", &["-Xmx128m"]);
     let jvm = running.descendant("SickService");
-    send(jvm, 19);
+    crate::scenario::freeze(jvm);
     let mut output = std::fs::OpenOptions::new()
         .append(true)
         .open(format!("/proc/{jvm}/fd/1"))

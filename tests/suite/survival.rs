@@ -191,7 +191,7 @@ fn survive(setup: &Setup, cell: Cell) -> Result<(), String> {
         }
         Sickness::Leaking => drop(request(port, &format!("/leak?rate={}m", cell.heap.max(256)))),
         Sickness::Crashing => drop(request(port, "/crash")),
-        Sickness::Stopped => send(running.descendant("SickService"), 19),
+        Sickness::Stopped => crate::scenario::freeze(running.descendant("SickService")),
     }
     let ends_itself = match cell.sickness {
         Sickness::Crashing => true,
