@@ -1,9 +1,9 @@
 //! `capture = [...]`: which artifacts a rule takes, and how.
 
+use super::Diagnostic;
 use super::document::{Node, Value};
-use super::reader::{FromNode, as_table, suggestion};
+use super::reader::{FromNode, expected, is_table, scalar, suggestion};
 use super::values::table;
-use super::{Diagnostic, Place};
 use crate::units::{ByteSize, format_duration};
 use std::time::Duration;
 
@@ -156,24 +156,20 @@ impl FromNode for Capture {
     }
 
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
-        let node = &as_table(node);
-        if !matches!(node.value, Value::Table(_)) {
-            return Self::from_value(&node.value).map_err(|reason| {
-                let label = reason.unwrap_or_else(|| format!("this is {}", node.value.kind()));
-                wrong(&node.place, label)
-            });
+        if !is_table(node) {
+            return scalar(node);
         }
         let mut entries = table(node, Self::EXPECTED)?.into_iter();
         let (Some((name, place, options)), None) = (entries.next(), entries.next()) else {
-            return Err(wrong(&node.place, "one artifact in each { }".to_owned()));
+            return Err(expected::<Capture>(&node.place, "one artifact in each { }".to_owned()));
         };
         let capture = match name.as_str() {
             "jcmd" => Self::DiagnosticCommand(String::from_node(&options)?),
             "file" => files(&options)?,
             "exec" => program(&options)?,
-            name => with_options(plain(name).map_err(|label| wrong(&place, label))?, &options)?,
+            name => with_options(plain(name).map_err(|label| expected::<Capture>(&place, label))?, &options)?,
         };
-        capture.check().map_err(|label| wrong(&options.place, label))?;
+        capture.check().map_err(|label| expected::<Capture>(&options.place, label))?;
         Ok(capture)
     }
 
@@ -224,10 +220,6 @@ impl Capture {
     }
 }
 
-fn wrong(place: &Place, label: String) -> Diagnostic {
-    Diagnostic::error(format!("expected {}", Capture::EXPECTED), place, label)
-}
-
 /// As its name alone means it.
 fn plain(name: &str) -> Result<Capture, String> {
     match NAMES.iter().find(|(known, _)| *known == name) {
@@ -261,13 +253,16 @@ fn with_options(mut capture: Capture, options: &Node) -> Result<Capture, Diagnos
             (Capture::Recording(_), "for") => {
                 recording_time = Some((Duration::from_node(&item)?, place));
             }
-            _ => return Err(wrong(&place, format!("`{name}` has no option `{option}`"))),
+            _ => return Err(expected::<Capture>(&place, format!("`{name}` has no option `{option}`"))),
         }
     }
     match (&mut capture, recording_time) {
         (Capture::Recording(Recording { start: Some((_, time)), .. }), Some((asked, _))) => *time = asked,
         (_, Some((_, place))) => {
-            return Err(wrong(&place, "a recording that is started: add start = \"profile\"".to_owned()));
+            return Err(expected::<Capture>(
+                &place,
+                "a recording that is started: add start = \"profile\"".to_owned(),
+            ));
         }
         _ => {}
     }
@@ -276,8 +271,7 @@ fn with_options(mut capture: Capture, options: &Node) -> Result<Capture, Diagnos
 
 /// `"/app/logs/*.log"`, or `{ path = ..., last = "1MiB" }`.
 fn files(options: &Node) -> Result<Capture, Diagnostic> {
-    let options = &as_table(options);
-    if !matches!(options.value, Value::Table(_)) {
+    if !is_table(options) {
         return Ok(Capture::Files { pattern: String::from_node(options)?, last: LAST });
     }
     let (mut pattern, mut last) = (None, LAST);
@@ -285,17 +279,16 @@ fn files(options: &Node) -> Result<Capture, Diagnostic> {
         match option.as_str() {
             "path" => pattern = Some(String::from_node(&item)?),
             "last" => last = ByteSize::from_node(&item)?,
-            _ => return Err(wrong(&place, format!("`file` has no option `{option}`"))),
+            _ => return Err(expected::<Capture>(&place, format!("`file` has no option `{option}`"))),
         }
     }
-    let pattern = pattern.ok_or_else(|| wrong(&options.place, "which path?".to_owned()))?;
+    let pattern = pattern.ok_or_else(|| expected::<Capture>(&options.place, "which path?".to_owned()))?;
     Ok(Capture::Files { pattern, last })
 }
 
 /// `["/app/diagnose"]`, or `{ command = [...], timeout = "10s" }`.
 fn program(options: &Node) -> Result<Capture, Diagnostic> {
-    let options = &as_table(options);
-    if !matches!(options.value, Value::Table(_)) {
+    if !is_table(options) {
         return Ok(Capture::Program { command: Vec::from_node(options)?, timeout: PROGRAM_TIMEOUT });
     }
     let (mut command, mut timeout) = (Vec::new(), PROGRAM_TIMEOUT);
@@ -303,7 +296,7 @@ fn program(options: &Node) -> Result<Capture, Diagnostic> {
         match option.as_str() {
             "command" => command = Vec::from_node(&item)?,
             "timeout" => timeout = Duration::from_node(&item)?,
-            _ => return Err(wrong(&place, format!("`exec` has no option `{option}`"))),
+            _ => return Err(expected::<Capture>(&place, format!("`exec` has no option `{option}`"))),
         }
     }
     Ok(Capture::Program { command, timeout })

@@ -1,9 +1,9 @@
 //! `[jvm]`: options that bookend adds for the JVM.
 
+use super::Diagnostic;
 use super::document::{Node, Value};
-use super::reader::{Context, FromNode, Reader, resolve, suggestion};
+use super::reader::{Context, FromNode, Reader, expected, resolve, resolve_node, suggestion};
 use super::values::Setting;
-use super::{Diagnostic, Place};
 use std::path::PathBuf;
 
 /// The section.
@@ -61,11 +61,9 @@ impl FromNode for DiagnosticOptions {
     }
 
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
-        let wrong = |place: &Place, label: String| {
-            Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
-        };
+        let wrong = expected::<Self>;
         let kind = format!("this is {}", node.value.kind());
-        let value = resolve(&node.value)
+        let value = resolve_node(node)
             .map_err(|reason| wrong(&node.place, reason.unwrap_or_else(|| kind.clone())))?;
         let Value::Array(items) = value else {
             return Self::from_value(&value).map_err(|reason| wrong(&node.place, reason.unwrap_or(kind)));

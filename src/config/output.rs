@@ -1,9 +1,9 @@
 //! `main.output`: the main process's standard output and error go through bookend.
 
+use super::Diagnostic;
 use super::document::{Node, Value};
-use super::reader::FromNode;
+use super::reader::{FromNode, expected};
 use super::values::table;
-use super::{Diagnostic, Place};
 use crate::units::ByteSize;
 
 /// What is kept of it.
@@ -19,9 +19,7 @@ impl FromNode for Output {
         Err(None)
     }
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
-        let wrong = |place: &Place, label: String| {
-            Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
-        };
+        let wrong = expected::<Self>;
         let mut keep = None;
         for (name, place, item) in table(node, Self::EXPECTED)? {
             if name != "keep" {

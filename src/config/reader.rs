@@ -32,14 +32,23 @@ pub(super) trait FromNode: Sized {
     fn from_value(value: &Value) -> Result<Self, Option<String>>;
 
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
-        Self::from_value(&node.value).map_err(|reason| {
-            let label = reason.unwrap_or_else(|| format!("this is {}", node.value.kind()));
-            Diagnostic::error(format!("expected {}", Self::EXPECTED), &node.place, label)
-        })
+        scalar(node)
     }
 
     /// As `bookend check` shows it.
     fn show(&self) -> String;
+}
+
+/// What is at `place` is no `T`.
+pub(super) fn expected<T: FromNode>(place: &Place, label: impl Into<String>) -> Diagnostic {
+    Diagnostic::error(format!("expected {}", T::EXPECTED), place, label)
+}
+
+/// Reads what is one value, and no table or array.
+pub(super) fn scalar<T: FromNode>(node: &Node) -> Result<T, Diagnostic> {
+    T::from_value(&node.value).map_err(|reason| {
+        expected::<T>(&node.place, reason.unwrap_or_else(|| format!("this is {}", node.value.kind())))
+    })
 }
 
 /// One table being read. Every key that is asked for is a known key; `finish`
@@ -216,22 +225,30 @@ pub(super) fn suggestion<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// A table that was written into a variable or a flag, as one.
-pub(super) fn as_table(node: &Node) -> Node {
-    let is_table = |text: &String| text.trim_start().starts_with('{');
+/// Whether [`table`](super::values::table) can read it: also what was written into a variable or a flag.
+pub(super) fn is_table(node: &Node) -> bool {
     match &node.value {
-        Value::Text(text) if is_table(text) => match resolve(&node.value) {
-            Ok(value) => Node { value, place: node.place.clone() },
-            Err(_) => node.clone(),
-        },
-        _ => node.clone(),
+        Value::Table(_) => true,
+        Value::Text(text) => {
+            text.trim_start().starts_with('{') && matches!(resolve(&node.value), Ok(Value::Table(_)))
+        }
+        _ => false,
     }
 }
 
 /// Text from the environment, read as a TOML value where the wanted type is not a string.
 pub(super) fn resolve(value: &Value) -> Result<Value, Option<String>> {
+    resolve_at(value, &Place::Default(String::new()))
+}
+
+/// The same, and everything in it stands where the node does.
+pub(super) fn resolve_node(node: &Node) -> Result<Value, Option<String>> {
+    resolve_at(&node.value, &node.place)
+}
+
+fn resolve_at(value: &Value, place: &Place) -> Result<Value, Option<String>> {
     match value {
-        Value::Text(text) => parse_value(text, &Place::Default(String::new()))
+        Value::Text(text) => parse_value(text, place)
             .map(|node| node.value)
             .map_err(|error| Some(format!("cannot read the value as TOML: {error}"))),
         other => Ok(other.clone()),

@@ -4,7 +4,7 @@
 use super::capture::{Capture, Recording};
 use super::diagnostics::Diagnostic;
 use super::document::{Node, Value};
-use super::reader::{Context, FromNode, Reader, as_table};
+use super::reader::{Context, FromNode, Reader, expected, is_table, scalar};
 use super::trigger::Trigger;
 use super::values::{Setting, braces, table};
 use super::{Place, sections::Rule};
@@ -43,15 +43,10 @@ impl FromNode for When {
         }
     }
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
-        let wrong = |place: &Place, label: String| {
-            Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
-        };
-        let node = &as_table(node);
-        if !matches!(node.value, Value::Table(_)) {
-            return Self::from_value(&node.value).map_err(|reason| {
-                wrong(&node.place, reason.unwrap_or_else(|| format!("this is {}", node.value.kind())))
-            });
+        if !is_table(node) {
+            return scalar(node);
         }
+        let wrong = expected::<Self>;
         let mut codes = Vec::new();
         for (name, place, item) in table(node, Self::EXPECTED)? {
             if name != "exit_code" {
@@ -105,8 +100,7 @@ impl FromNode for Limit {
                 "times" => times = u32::from_node(&item)?,
                 "per" => per = Duration::from_node(&item)?,
                 _ => {
-                    let message = format!("expected {}", Self::EXPECTED);
-                    return Err(Diagnostic::error(message, &place, format!("a limit has no `{name}`")));
+                    return Err(expected::<Self>(&place, format!("a limit has no `{name}`")));
                 }
             }
         }

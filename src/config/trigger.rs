@@ -1,7 +1,7 @@
 //! `on = ...`: what sets a rule off.
 
 use super::document::{Node, Value};
-use super::reader::{FromNode, as_table, suggestion};
+use super::reader::{FromNode, expected, is_table, scalar, suggestion};
 use super::values::table;
 use super::{Diagnostic, Place};
 use crate::units::{Schedule, format_duration};
@@ -137,16 +137,10 @@ impl FromNode for Trigger {
     }
 
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
-        let node = &as_table(node);
-        if !matches!(node.value, Value::Table(_)) {
-            return Self::from_value(&node.value).map_err(|reason| {
-                let label = reason.unwrap_or_else(|| format!("this is {}", node.value.kind()));
-                Diagnostic::error(format!("expected {}", Self::EXPECTED), &node.place, label)
-            });
+        if !is_table(node) {
+            return scalar(node);
         }
-        let wrong = |place: &Place, label: String| {
-            Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
-        };
+        let wrong = expected::<Self>;
         let entries = table(node, Self::EXPECTED)?;
         if entries.iter().any(|(name, ..)| name == "deadlock") {
             return deadlock(&entries);

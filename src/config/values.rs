@@ -2,7 +2,7 @@
 
 use super::diagnostics::{Diagnostic, Place};
 use super::document::{Node, Value};
-use super::reader::{FromNode, resolve, suggestion};
+use super::reader::{FromNode, expected, resolve, resolve_node, suggestion};
 use crate::units::{ByteSize, Signal, format_duration, parse_duration};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -225,17 +225,11 @@ impl<T: FromNode> FromNode for Vec<T> {
         let wrong = |label: String| {
             Diagnostic::error(format!("expected an array, each element {}", T::EXPECTED), &node.place, label)
         };
-        let value = resolve(&node.value).map_err(|reason| wrong(reason.unwrap_or_default()))?;
+        let value = resolve_node(node).map_err(|reason| wrong(reason.unwrap_or_default()))?;
         let Value::Array(items) = &value else {
             return Err(wrong(format!("this is {}; write it in [ ]", node.value.kind())));
         };
-        items
-            .iter()
-            .map(|item| {
-                let place = if matches!(node.value, Value::Text(_)) { &node.place } else { &item.place };
-                T::from_node(&Node { value: item.value.clone(), place: place.clone() })
-            })
-            .collect()
+        items.iter().map(T::from_node).collect()
     }
     fn show(&self) -> String {
         let items: Vec<String> = self.iter().map(FromNode::show).collect();
@@ -254,7 +248,7 @@ impl FromNode for BTreeMap<String, String> {
         for (name, key_place, item) in table(node, Self::EXPECTED)? {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let label = "a variable's name is not empty and holds no `=`";
-                return Err(Diagnostic::error(format!("expected {}", Self::EXPECTED), &key_place, label));
+                return Err(expected::<Self>(&key_place, label));
             }
             variables.insert(name, String::from_node(&item)?);
         }
@@ -282,9 +276,7 @@ impl FromNode for BTreeMap<Signal, Forwarding> {
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
         let mut map = Self::new();
         for (name, key_place, item) in table(node, Self::EXPECTED)? {
-            let wrong = |place: &Place, label| {
-                Diagnostic::error(format!("expected {}", Self::EXPECTED), place, label)
-            };
+            let wrong = expected::<Self>;
             let from = Signal::parse(&name).map_err(|reason| wrong(&key_place, reason))?;
             let to = match &item.value {
                 Value::String(text) | Value::Text(text) if text == "drop" => Forwarding::Drop,
@@ -312,9 +304,7 @@ impl FromNode for BTreeMap<u8, u8> {
     fn from_node(node: &Node) -> Result<Self, Diagnostic> {
         let mut map = Self::new();
         for (name, key_place, item) in table(node, Self::EXPECTED)? {
-            let wrong = |place: &Place| {
-                Diagnostic::error(format!("expected {}", Self::EXPECTED), place, "an exit code is 0 to 255")
-            };
+            let wrong = |place: &Place| expected::<Self>(place, "an exit code is 0 to 255");
             let from = name.parse().map_err(|_| wrong(&key_place))?;
             let to = u32::from_node(&item)?;
             map.insert(from, u8::try_from(to).map_err(|_| wrong(&item.place))?);
@@ -329,12 +319,7 @@ impl FromNode for BTreeMap<u8, u8> {
 /// The entries of a table whose keys are the user's own.
 pub(super) fn table(node: &Node, expected: &str) -> Result<Vec<(String, Place, Node)>, Diagnostic> {
     let wrong = |label: String| Diagnostic::error(format!("expected {expected}"), &node.place, label);
-    match resolve(&node.value).map_err(|reason| wrong(reason.unwrap_or_default()))? {
-        Value::Table(table) if matches!(node.value, Value::Text(_)) => Ok(table
-            .entries
-            .into_iter()
-            .map(|(name, _, item)| (name, node.place.clone(), Node { place: node.place.clone(), ..item }))
-            .collect()),
+    match resolve_node(node).map_err(|reason| wrong(reason.unwrap_or_default()))? {
         Value::Table(table) => Ok(table.entries),
         _ => Err(wrong(format!("this is {}", node.value.kind()))),
     }
