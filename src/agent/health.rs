@@ -73,11 +73,16 @@ impl Health {
             state => state,
         };
         self.was_ready |= is_well;
-        (next != self.state).then(|| {
-            self.state = next;
-            self.since = now;
-            next
-        })
+        self.become_state(next, now)
+    }
+
+    fn become_state(&mut self, next: State, now: Moment) -> Option<State> {
+        if next == self.state {
+            return None;
+        }
+        self.state = next;
+        self.since = now;
+        Some(next)
     }
 
     /// Takes one answer in; the new state if it is another one.
@@ -106,11 +111,7 @@ impl Health {
             state => state,
         };
         self.was_ready |= is_well;
-        (next != self.state).then(|| {
-            self.state = next;
-            self.since = now;
-            next
-        })
+        self.become_state(next, now)
     }
 }
 

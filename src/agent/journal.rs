@@ -1,6 +1,7 @@
 //! What happened, for `bookend events` and `bookend status`: the last lines, and
 //! whoever follows them.
 
+use super::storing::rfc3339;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -40,16 +41,15 @@ pub struct Line {
 pub(super) struct Journal {
     lines: VecDeque<Line>,
     followers: broadcast::Sender<String>,
-    last_failure: Option<String>,
 }
 
 impl Journal {
     pub(super) fn new() -> Self {
-        Self { lines: VecDeque::new(), followers: broadcast::Sender::new(BEHIND), last_failure: None }
+        Self { lines: VecDeque::new(), followers: broadcast::Sender::new(BEHIND) }
     }
 
     pub(super) fn note(&mut self, what: What, text: &str, detail: &str) {
-        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let time = rfc3339(SystemTime::now());
         let line = Line { time, what, text: text.to_owned(), detail: detail.to_owned() };
         // Nobody follows, mostly.
         let _nobody = self.followers.send(in_json(&line));
@@ -57,15 +57,6 @@ impl Journal {
         if self.lines.len() > KEPT {
             self.lines.pop_front();
         }
-    }
-
-    /// A probe failed.
-    pub(super) fn failed(&mut self, reason: &str) {
-        self.last_failure = Some(reason.to_owned());
-    }
-
-    pub(super) fn last_failure(&self) -> Option<String> {
-        self.last_failure.clone()
     }
 
     /// Whoever follows has heard everything.

@@ -6,7 +6,8 @@
 
 use super::artifact::{
     GcLog, VM_COMMANDS, ask_by_quit, capture_answers, capture_files, capture_gc_log, capture_heap,
-    capture_os, capture_program, capture_recording, capture_threads, capture_virtual_threads, stop_recording,
+    capture_histogram, capture_os, capture_program, capture_recording, capture_threads,
+    capture_virtual_threads, stop_recording,
 };
 use super::budget::{Kind, Rates, Size, fitting};
 use super::event::Occasion;
@@ -199,7 +200,7 @@ impl Ladder<'_> {
                     self.bundle.discard(&file);
                 }
                 let record = ArtifactRecord::failed(step.name, "cut off: the time was up", begun.elapsed());
-                vec![ArtifactRecord { estimate_ms: Some(milliseconds(estimate)), ..record }]
+                vec![record.with_estimate(estimate)]
             }
         };
         let is_complete = records.iter().all(|record| record.status == Status::Complete);
@@ -248,10 +249,7 @@ impl Ladder<'_> {
                 capture_threads(session, bundle, &format!("threads-{number}.txt"), until).await
             }
             Work::VirtualThreads => capture_virtual_threads(session, bundle, until).await,
-            Work::Histogram { live } => {
-                let command = if *live { "GC.class_histogram" } else { "GC.class_histogram -all" };
-                capture_answers(session, bundle, step.name, "histogram.txt", &[command], until).await
-            }
+            Work::Histogram { live } => capture_histogram(session, bundle, *live, until).await,
             // It is being written.
             Work::GcLog { .. } if logs_gc => return Vec::new(),
             Work::GcLog { last } => match capture_gc_log(session, bundle, *last) {
@@ -295,7 +293,7 @@ impl Ladder<'_> {
         let heap = counters.as_ref().and_then(Counters::heap).map(|(used, _)| used);
         Size {
             heap: heap.filter(|used| *used > 0).or(process.as_ref().and_then(|process| process.resident)),
-            threads: self.jvm.and_then(processes::threads),
+            threads: self.jvm.and_then(processes::thread_count),
         }
     }
 
@@ -309,8 +307,8 @@ impl Ladder<'_> {
             let estimate = self.cost(step, size);
             let reason = format!(
                 "it would take about {}, and there are {}",
-                format_duration(round(estimate)),
-                format_duration(round(left))
+                format_duration(estimate),
+                format_duration(left)
             );
             self.push(ArtifactRecord::cut(step.name, reason, estimate, left));
         }
@@ -446,12 +444,4 @@ pub(super) fn push(manifest: &mut Manifest, bundle: &Bundle, record: ArtifactRec
     if let Err(error) = bundle.note_progress(manifest) {
         debug!("{error}");
     }
-}
-
-fn milliseconds(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn round(span: Duration) -> Duration {
-    Duration::from_millis(milliseconds(span))
 }

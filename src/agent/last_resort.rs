@@ -8,7 +8,7 @@
 
 use super::artifact::collect_crash;
 use crate::evidence::{ArtifactRecord, Bundle};
-use crate::facts::processes::{self, Process};
+use crate::facts::processes::{self, Process, Thread};
 use crate::jvm::CrashFiles;
 use crate::sys::process::{self, Pid};
 use crate::units::Signal;
@@ -31,17 +31,16 @@ pub(super) async fn crash_report(
 ) -> Vec<ArtifactRecord> {
     let begun = Instant::now();
     let failed = |reason: String| vec![ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())];
-    let before = processes::thread_times(pid);
+    let before = processes::threads(pid);
     sleep(LOOK).await;
-    let after = processes::thread_times(pid);
-    let busiest = after.into_iter().max_by_key(|(thread, ticks)| {
-        let earlier = before.iter().find(|(known, _)| known == thread).map_or(*ticks, |(_, ticks)| *ticks);
-        (ticks.saturating_sub(earlier), *ticks)
+    let busiest = processes::threads(pid).into_iter().max_by_key(|thread| {
+        let earlier =
+            before.iter().find(|known| known.id == thread.id).map_or(thread.ticks, |known| known.ticks);
+        (thread.ticks.saturating_sub(earlier), thread.ticks)
     });
-    let Some((thread, _)) = busiest else {
+    let Some(Thread { id: thread, name, .. }) = busiest else {
         return failed("the last resort: its threads cannot be seen".to_owned());
     };
-    let name = processes::thread_name(pid, thread);
     warn!(thread = name, "the JVM answers nothing: its crash report is the last resort, and it dies of it");
     if let Err(error) = process::signal_thread(pid, thread, Signal::SEGV) {
         return failed(format!("the last resort: cannot send SIGSEGV to thread {name}: {}", error.desc()));

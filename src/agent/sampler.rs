@@ -10,7 +10,6 @@ use crate::facts::{cgroup, processes};
 use crate::jvm::{Counters, Target, used_bytes};
 use crate::sys::process::Pid;
 use crate::units::Moment;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A process that uses less than this share of one CPU is in no storm, whoever of its
@@ -36,8 +35,6 @@ pub(super) struct Sampler {
     shrinking: u64,
     /// Used and at most, where the JVM must be asked.
     pub(super) asked_heap: Option<(u64, u64)>,
-    /// Which threads are a collector's; names are read once.
-    collectors: BTreeMap<Pid, bool>,
     is_concurrent: Option<bool>,
     has_told: bool,
 }
@@ -85,7 +82,7 @@ impl Sampler {
                 }
                 Measure::Threads => counters
                     .and_then(Counters::threads)
-                    .or_else(|| processes::threads(target?.pid))
+                    .or_else(|| processes::thread_count(target?.pid))
                     .and_then(to_float),
                 Measure::Memory => self.memory_share(now),
                 Measure::FileDescriptors => {
@@ -139,27 +136,19 @@ impl Sampler {
     /// Its collector works beside the service, where the counters do not see it.
     fn is_concurrent(&mut self, pid: Pid) -> bool {
         *self.is_concurrent.get_or_insert_with(|| {
-            let names = processes::thread_times(pid).into_iter();
-            names.map(|(thread, _)| processes::thread_name(pid, thread)).any(|name| {
-                ["ZDriver", "ZWorker", "Shenandoah GC"].iter().any(|known| name.starts_with(known))
+            processes::threads(pid).iter().any(|thread| {
+                ["ZDriver", "ZWorker", "Shenandoah GC"].iter().any(|known| thread.name.starts_with(known))
             })
         })
     }
 
     /// The share of the process's CPU time that its collector's own threads use.
     fn collectors_share(&mut self, pid: Pid, now: Moment) -> Option<f64> {
-        let times = processes::thread_times(pid);
-        let here: BTreeSet<Pid> = times.iter().map(|(thread, _)| *thread).collect();
-        self.collectors.retain(|known, _| here.contains(known));
         let (mut own, mut all) = (0_u64, 0_u64);
-        for (thread, ticks) in times {
-            let is_collector = *self
-                .collectors
-                .entry(thread)
-                .or_insert_with(|| collects(&processes::thread_name(pid, thread)));
-            all = all.saturating_add(ticks);
-            if is_collector {
-                own = own.saturating_add(ticks);
+        for thread in processes::threads(pid) {
+            all = all.saturating_add(thread.ticks);
+            if collects(&thread.name) {
+                own = own.saturating_add(thread.ticks);
             }
         }
         let (before, own_before, all_before) = self.cpu.replace((now, own, all))?;

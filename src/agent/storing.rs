@@ -2,7 +2,7 @@
 
 use super::event::Captured;
 use crate::config::StoreUrl;
-use crate::evidence::{ArtifactRecord, Lost, Status, clear_unfinished, digest_file};
+use crate::evidence::{ArtifactRecord, Lost, Status, clear_unfinished, digest_file, forget};
 use crate::plan::Evidence;
 use crate::store::Directory;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ pub(super) fn store_all(store: &Directory, captured: Captured) -> Stored {
     if written.is_ok() {
         // What it says of earlier lives is told for good now.
         for lost in manifest.lost.iter().filter(|lost| lost.kept.is_empty()) {
-            crate::evidence::forget(&store.spool().join(&lost.id));
+            forget(&store.spool().join(&lost.id));
         }
     }
     bundle.remove();

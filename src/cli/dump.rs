@@ -112,7 +112,9 @@ fn begin<'a>(
         DumpArtifact::Threads | DumpArtifact::All => {
             ("threads-1.txt", Box::pin(capture_threads(session, bundle, "threads-1.txt", deadline)))
         }
-        DumpArtifact::Histogram => ("histogram.txt", Box::pin(capture_histogram(session, bundle, deadline))),
+        DumpArtifact::Histogram => {
+            ("histogram.txt", Box::pin(capture_histogram(session, bundle, false, deadline)))
+        }
         DumpArtifact::Jfr => (
             "recording.jfr",
             Box::pin(
@@ -176,8 +178,7 @@ fn keep(from: &Path, folder: &Path, name: &str) -> Result<PathBuf, String> {
 }
 
 fn took(begun: Instant) -> String {
-    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    format_duration(Duration::from_millis(milliseconds))
+    format_duration(begun.elapsed())
 }
 
 /// A line on standard error that is written over, after two seconds.

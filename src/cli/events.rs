@@ -3,7 +3,6 @@
 use super::arguments::EventsArguments;
 use super::{operator, output};
 use crate::agent::{Line, Request, What};
-use crate::exit;
 use std::io::{BufRead, BufReader, Read};
 
 pub(super) fn events(arguments: &EventsArguments) -> u8 {
@@ -17,13 +16,7 @@ pub(super) fn events(arguments: &EventsArguments) -> u8 {
         }
         Ok(())
     };
-    match operator::send(request, &mut print) {
-        Ok(()) => exit::SUCCESS,
-        Err(reason) => {
-            output::error(&reason);
-            exit::FAILURE
-        }
-    }
+    operator::say(operator::send(request, &mut print).map(|()| String::new()))
 }
 
 /// `2026-11-23T18:52:06.123Z health   unhealthy: HTTP 503`; as it is if it is of

@@ -106,21 +106,13 @@ pub(super) fn fetch() -> Result<Status, String> {
 }
 
 pub(super) fn status(arguments: &StatusArguments) -> u8 {
-    match fetch() {
-        Ok(status) if arguments.json => {
-            let text = serde_json::to_string_pretty(&status).unwrap_or_default();
-            output::say(&format!("{text}\n"));
-            exit::SUCCESS
+    say(fetch().map(|status| {
+        if arguments.json {
+            format!("{}\n", serde_json::to_string_pretty(&status).unwrap_or_default())
+        } else {
+            describe(&status)
         }
-        Ok(status) => {
-            output::say(&describe(&status));
-            exit::SUCCESS
-        }
-        Err(reason) => {
-            output::error(&reason);
-            exit::FAILURE
-        }
-    }
+    }))
 }
 
 pub(super) fn hold(arguments: &Hold) -> u8 {
@@ -131,7 +123,8 @@ pub(super) fn release() -> u8 {
     say(ask(Request::Release))
 }
 
-fn say(answer: Result<String, String>) -> u8 {
+/// Prints the answer, or why there is none; the exit code.
+pub(super) fn say(answer: Result<String, String>) -> u8 {
     match answer {
         Ok(text) => {
             output::say(&text);

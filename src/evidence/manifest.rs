@@ -167,11 +167,12 @@ impl ArtifactRecord {
 
     /// Not tried, since it would not have fitted.
     pub fn cut(artifact: &'static str, reason: String, estimate: Duration, left: Duration) -> Self {
-        Self {
-            estimate_ms: Some(milliseconds(estimate)),
-            left_ms: Some(milliseconds(left)),
-            ..Self::skipped(artifact, reason)
-        }
+        Self { left_ms: Some(milliseconds(left)), ..Self::skipped(artifact, reason).with_estimate(estimate) }
+    }
+
+    #[must_use]
+    pub fn with_estimate(self, estimate: Duration) -> Self {
+        Self { estimate_ms: Some(milliseconds(estimate)), ..self }
     }
 
     #[must_use]

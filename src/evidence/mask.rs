@@ -126,8 +126,13 @@ impl KnownMasked {
 
     /// What is left, at the end.
     pub fn finish(self) -> Vec<u8> {
-        mask_bytes(self.rest, KNOWN.get().map_or(&[], Vec::as_slice))
+        mask_known(self.rest)
     }
+}
+
+/// The same for a text that is there as a whole.
+pub fn mask_known(bytes: Vec<u8>) -> Vec<u8> {
+    mask_bytes(bytes, KNOWN.get().map_or(&[], Vec::as_slice))
 }
 
 fn mask_bytes(bytes: Vec<u8>, values: &[String]) -> Vec<u8> {

@@ -12,4 +12,4 @@ mod mask;
 pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER, clear_unfinished, forget};
 pub use digest::{Digest, Hasher, digest_file};
 pub use manifest::{ArtifactRecord, Event, Jvm, Lost, Manifest, Service, Status, Stop, Tool};
-pub use mask::{KnownMasked, MASKED, mask, remember_secrets};
+pub use mask::{KnownMasked, MASKED, mask, mask_known, remember_secrets};

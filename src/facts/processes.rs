@@ -153,30 +153,44 @@ pub fn descriptors(pid: Pid) -> Option<(u64, u64)> {
     Some((u64::try_from(open).ok()?, limit))
 }
 
-/// Its threads, of whatever kind.
-pub fn threads(pid: Pid) -> Option<u64> {
+/// How many threads it has, of whatever kind.
+pub fn thread_count(pid: Pid) -> Option<u64> {
     u64::try_from(std::fs::read_dir(path(pid, "task")).ok()?.count()).ok()
 }
 
-/// Each of its threads with the processor time that it had, in clock ticks
-/// (`proc(5)`, `stat` fields 14 and 15).
-pub fn thread_times(pid: Pid) -> Vec<(Pid, u64)> {
+/// One thread as `/proc/PID/task/ID/stat` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    pub id: Pid,
+    /// Of a Java thread, its first 15 characters.
+    pub name: String,
+    pub state: char,
+    /// The processor time that it had, in clock ticks.
+    pub ticks: u64,
+}
+
+/// Its threads (`proc(5)`, `stat` fields 2, 3, 14 and 15).
+pub fn threads(pid: Pid) -> Vec<Thread> {
     let entries = std::fs::read_dir(path(pid, "task")).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
-            let thread = Pid::from_number(entry.file_name().to_str()?.parse().ok()?)?;
+            let id = Pid::from_number(entry.file_name().to_str()?.parse().ok()?)?;
             let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+            // A name may hold brackets and spaces itself.
+            let (head, tail) = stat.rsplit_once(')')?;
+            let name = head.split_once('(').map_or("", |(_, name)| name).to_owned();
+            let mut fields = tail.split_whitespace();
+            let state = fields.next()?.chars().next()?;
+            let mut fields = fields.skip(10);
             let mut ticks = || fields.next()?.parse::<u64>().ok();
-            Some((thread, ticks()?.saturating_add(ticks()?)))
+            Some(Thread { id, name, state, ticks: ticks()?.saturating_add(ticks()?) })
         })
         .collect()
 }
 
-/// A thread's name: of a Java thread, its first 15 characters.
-pub fn thread_name(pid: Pid, thread: Pid) -> String {
-    let text = std::fs::read_to_string(path(pid, &format!("task/{thread}/comm"))).unwrap_or_default();
-    text.trim_end().to_owned()
+/// The directory in which it works; the root where that cannot be seen.
+pub fn working_directory(pid: Pid) -> PathBuf {
+    std::fs::read_link(path(pid, "cwd")).unwrap_or_else(|_| "/".into())
 }
 
 /// A file or folder of it: `/proc/PID/NAME`.

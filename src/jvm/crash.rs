@@ -41,7 +41,7 @@ impl CrashFiles {
         Self {
             pid: target.inner_pid(),
             user: target.user,
-            folder: std::fs::read_link(processes::path(target.pid, "cwd")).unwrap_or_else(|_| "/".into()),
+            folder: processes::working_directory(target.pid),
             error_file: value("ErrorFile"),
             heap_dump_path: value("HeapDumpPath").map(PathBuf::from),
             exits_on_oom: options.iter().any(|option| option == "-XX:+ExitOnOutOfMemoryError"),

@@ -26,7 +26,7 @@ pub(super) fn options(target: &Target) -> Vec<String> {
 /// The files to which that JVM was told to log collections: `-Xlog:…:file=PATH` and
 /// `-Xlog:…:PATH` (JEP 158), and `-Xloggc:PATH`. `%p` in a name is the pid.
 pub fn gc_log_files(target: &Target) -> Vec<std::path::PathBuf> {
-    let folder = std::fs::read_link(processes::path(target.pid, "cwd")).unwrap_or_else(|_| "/".into());
+    let folder = processes::working_directory(target.pid);
     let pid = target.inner_pid().to_string();
     options(target)
         .iter()

@@ -44,12 +44,11 @@ pub fn carry(streams: &[Stream<'_>], ring: OwnedFd) -> bool {
             // A seccomp profile that is older than clone3(2), or no pid is left.
             Err(_) => false,
         }
-    }) || carry_in_turns(streams, ring)
+    }) || carry_in_turns(carriers, ring)
 }
 
 /// One thread for both: whoever does not read the one holds up the other.
-fn carry_in_turns(streams: &[Stream<'_>], ring: Option<&Ring>) -> bool {
-    let mut open: Vec<Carrier<'_>> = streams.iter().map(Carrier::new).collect();
+fn carry_in_turns(mut open: Vec<Carrier<'_>>, ring: Option<&Ring>) -> bool {
     let mut is_done = true;
     while !open.is_empty() {
         let mut polled: Vec<PollFd<'_>> =

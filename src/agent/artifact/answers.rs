@@ -28,10 +28,15 @@ const TEXT_LIMIT: usize = 16 << 20;
 /// For one command that needs no safepoint.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Takes a histogram of all objects, without a collection, into `histogram.txt`.
-pub async fn capture_histogram(session: &Session, bundle: &Bundle, deadline: Instant) -> ArtifactRecord {
-    let commands = &["GC.class_histogram -all"];
-    capture_answers(session, bundle, "histogram", "histogram.txt", commands, deadline).await
+/// Takes a histogram into `histogram.txt`: of all objects, or of those that `live`, after a collection.
+pub async fn capture_histogram(
+    session: &Session,
+    bundle: &Bundle,
+    live: bool,
+    deadline: Instant,
+) -> ArtifactRecord {
+    let command = if live { "GC.class_histogram" } else { "GC.class_histogram -all" };
+    capture_answers(session, bundle, "histogram", "histogram.txt", &[command], deadline).await
 }
 
 /// Asks the JVM several things and writes the answers into one text, without

@@ -3,7 +3,7 @@
 use super::write_text;
 use crate::agent::elsewhere::elsewhere;
 use crate::evidence::{ArtifactRecord, Bundle, mask};
-use crate::facts::processes;
+use crate::facts::processes::{self, Thread};
 use crate::jvm::Counters;
 use crate::sys::process::Pid;
 use nix::sys::statvfs::statvfs;
@@ -92,29 +92,22 @@ fn section(text: &mut String, path: &Path) {
     }
 }
 
-/// State, processor time and wait channel of each thread: `proc(5)`, fields 3, 14, 15.
+/// State, processor time and wait channel of each thread.
 fn threads(text: &mut String, pid: Pid) {
-    let Ok(entries) = std::fs::read_dir(processes::path(pid, "task")) else { return };
-    let mut rows = Vec::new();
-    for entry in entries.flatten() {
-        let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        let stat = read("stat");
-        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
-        let fields: Vec<&str> = tail.split_whitespace().collect();
-        let number =
-            |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        let name = head.split_once('(').map_or("", |(_, name)| name).to_owned();
-        let state = fields.first().copied().unwrap_or("?").to_owned();
-        let id: u64 = entry.file_name().to_string_lossy().parse().unwrap_or(0);
-        rows.push((number(11) + number(12), id, state, name, read("wchan")));
+    let mut rows = processes::threads(pid);
+    if rows.is_empty() {
+        return;
     }
-    rows.sort_by_key(|row| std::cmp::Reverse(row.0));
+    rows.sort_by_key(|thread| std::cmp::Reverse(thread.ticks));
     let _always = writeln!(
         text,
         "=== threads: {} (ticks, id in hex as in a thread dump's nid, state, name, waits in)",
         rows.len()
     );
-    for (ticks, id, state, name, channel) in rows.iter().take(THREADS_LISTED) {
+    for Thread { id, name, state, ticks } in rows.iter().take(THREADS_LISTED) {
+        let channel = processes::path(pid, &format!("task/{id}/wchan"));
+        let channel = std::fs::read_to_string(channel).unwrap_or_default();
+        let id = id.number();
         let _always = writeln!(text, "{ticks:>8} {id:#8x} {state} {name:<16} {channel}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::heap::{let_jvm_write, quotable};
 use super::write_text;
-use crate::evidence::{ArtifactRecord, Bundle, Hasher, KnownMasked, mask};
+use crate::evidence::{ArtifactRecord, Bundle, Hasher, KnownMasked, mask, mask_known};
 use crate::facts::processes::Process;
 use crate::jvm::{Failure, Session};
 use crate::output::Ring;
@@ -104,13 +104,8 @@ pub(in crate::agent) async fn capture_virtual_threads(
         }
         // Judged first: a plain file of its own. Then ours, without secrets that are known.
         let path = bundle.finish(NAME, NAME).map_err(|error| format!("cannot rename {NAME}: {error}"))?;
-        let mask = || {
-            let mut masked = KnownMasked::default();
-            let mut text = masked.take(std::fs::read(&path)?);
-            text.extend(masked.finish());
-            std::fs::write(&path, text)
-        };
-        mask().map_err(|error| format!("cannot mask {NAME}: {error}"))
+        let masked = std::fs::read(&path).and_then(|text| std::fs::write(&path, mask_known(text)));
+        masked.map_err(|error| format!("cannot mask {NAME}: {error}"))
     };
     match outcome.await {
         Ok(()) => ArtifactRecord::complete(ARTIFACT, NAME, begun.elapsed()),
@@ -169,6 +164,7 @@ pub(in crate::agent) async fn ask_by_quit(
         );
     };
     let mut text = Vec::new();
+    let mut marker = Marker::new(LAST_OF_THREAD_DUMP);
     let mut is_whole_from_the_start = true;
     // The dump may be longer than what is kept: taken away as it comes.
     let read = timeout_at(deadline, async {
@@ -176,9 +172,10 @@ pub(in crate::agent) async fn ask_by_quit(
             if let Ok((first, bytes)) = ring.read_from(position) {
                 is_whole_from_the_start &= first == position;
                 position = first.saturating_add(bytes.len() as u64);
+                marker.look(&bytes);
                 text.extend_from_slice(&bytes);
             }
-            if find(&text, LAST_OF_THREAD_DUMP).is_some() {
+            if marker.found {
                 return;
             }
             sleep(LOOK).await;

@@ -4,7 +4,7 @@ use super::{Agent, EVENTS_KEPT, Stage, say};
 use crate::agent::elsewhere::has_threads;
 use crate::agent::event::{self, Captured, Means, Occasion};
 use crate::agent::journal::What;
-use crate::agent::rules::Verdict;
+use crate::agent::rules::{Situation, Verdict};
 use crate::agent::status::EventStatus;
 use crate::agent::storing::{self, Stored};
 use crate::config::{LastResort, Trigger};
@@ -78,11 +78,7 @@ impl Agent<'_> {
         self.rest();
         if self.capturing.is_some() {
             // The running event is this stop's evidence, as far as there is time.
-            self.limit.send_if_modified(|limit| {
-                let shorter = until < *limit;
-                *limit = until.min(*limit);
-                shorter
-            });
+            self.shorten_capture(until);
             self.pending_stop = Some(PendingStop { signal, budget, until, deadline });
             return;
         }
@@ -162,7 +158,7 @@ impl Agent<'_> {
             return;
         }
         let now = clock::now();
-        let situation = crate::agent::rules::Situation { exit_code: Some(status.code()), ..self.situation() };
+        let situation = Situation { exit_code: Some(status.code()), ..self.situation() };
         let mut verdict = self.rules.happened(&Trigger::Exit, situation, now);
         let mut trigger = Trigger::Exit;
         let mut ended = status.to_string();

@@ -62,7 +62,7 @@ impl Agent<'_> {
             HealthStatus {
                 state: health.state.name().to_owned(),
                 for_seconds: clock::now().seconds_since(health.since),
-                last_failure: self.journal.last_failure(),
+                last_failure: self.watch.last_failure.clone(),
                 changes: changes
                     .map(|line| HealthChange {
                         time: line.time.clone(),

@@ -13,7 +13,7 @@ use crate::config::{Measure, Trigger};
 use crate::jvm::{CrashFiles, Session};
 use crate::link::Deed;
 use crate::output::Ring;
-use crate::plan::{Plan, Thresholds};
+use crate::plan::{HealthPlan, Plan};
 use crate::sys::clock;
 use crate::units::{Moment, format_duration};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,10 +52,10 @@ pub(super) enum Seen {
 
 /// What is looked at, and what is under way.
 pub(super) struct Watch<'a> {
+    plan: Option<&'a HealthPlan>,
     prober: Option<&'a Prober>,
-    interval: Duration,
-    timeout: Duration,
-    thresholds: Option<Thresholds>,
+    /// What the probe, or the platform, said last when it was not content.
+    pub(super) last_failure: Option<String>,
     pub(super) health: Option<Health>,
     next_probe: Option<Instant>,
     probing: Option<Pending<'a, Probed>>,
@@ -90,12 +90,10 @@ impl<'a> Watch<'a> {
         let measures = rules.measures();
         let samples = !measures.is_empty()
             || rules.has(|on| matches!(on, Trigger::OutOfMemory | Trigger::Log(_) | Trigger::Schedule(_)));
-        let health = plan.health.as_ref();
         Self {
+            plan: plan.health.as_ref(),
             prober,
-            interval: health.map_or(Duration::MAX, |health| health.interval),
-            timeout: health.map_or(Duration::MAX, |health| health.timeout),
-            thresholds: health.map(|health| health.thresholds),
+            last_failure: None,
             health: None,
             next_probe: None,
             probing: None,
@@ -123,7 +121,7 @@ impl<'a> Watch<'a> {
     pub(super) fn begin(&mut self, since: Moment) {
         let now = Instant::now();
         if self.prober.is_some() || self.metadata.is_some() {
-            self.health = Some(Health::new(self.thresholds.unwrap_or_default(), since));
+            self.health = Some(Health::new(self.plan.map(|plan| plan.thresholds).unwrap_or_default(), since));
         }
         self.next_probe = self.prober.map(|_| now);
         self.next_sample = self.samples.then(|| now + SAMPLE_INTERVAL);
@@ -160,7 +158,7 @@ impl<'a> Watch<'a> {
             found = pending(&mut self.looking) => { self.looking = None; Seen::Deadlock(found) }
             said = pending(&mut self.asking_platform) => { self.asking_platform = None; Seen::Platform(said) }
             () = due(self.next_probe) => Seen::ProbeDue,
-            () = due(self.next_sample.min_some(self.next_ask)) => Seen::SampleDue,
+            () = due(self.next_sample.into_iter().chain(self.next_ask).min()) => Seen::SampleDue,
             () = due(self.next_deadlock) => Seen::DeadlockDue,
             () = due(self.next_platform) => Seen::PlatformDue,
         }
@@ -168,8 +166,8 @@ impl<'a> Watch<'a> {
 
     fn probe(&mut self, is_disturbed: bool) {
         self.next_probe = None;
-        let Some(prober) = self.prober else { return };
-        let limit = self.timeout;
+        let (Some(prober), Some(plan)) = (self.prober, self.plan) else { return };
+        let limit = plan.timeout;
         self.is_probe_disturbed = is_disturbed;
         self.probing = Some(Box::pin(async move {
             let begun = Instant::now();
@@ -184,20 +182,6 @@ impl<'a> Watch<'a> {
         let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n') else { return String::new() };
         self.read_to = first.saturating_add(last as u64 + 1);
         String::from_utf8_lossy(bytes.get(..last).unwrap_or_default()).into_owned()
-    }
-}
-
-/// The earlier of two moments, where there are any.
-trait MinSome {
-    fn min_some(self, other: Self) -> Self;
-}
-
-impl MinSome for Option<Instant> {
-    fn min_some(self, other: Self) -> Self {
-        match (self, other) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
     }
 }
 
@@ -224,7 +208,9 @@ impl Agent<'_> {
     // ---- health ---------------------------------------------------------------------
 
     fn probed(&mut self, probed: &Probed) {
-        self.watch.next_probe = Some(Instant::now() + self.watch.interval.saturating_sub(probed.took));
+        let interval = self.watch.plan.map(|plan| plan.interval);
+        self.watch.next_probe =
+            interval.map(|interval| Instant::now() + interval.saturating_sub(probed.took));
         // A heap dump stops the world: what fails meanwhile is our own doing.
         if probed.answer.is_err() && (self.capturing.is_some() || self.watch.is_probe_disturbed) {
             debug!("a probe failed while evidence is captured: it does not count");
@@ -235,9 +221,7 @@ impl Agent<'_> {
             debug!("probe failed: {reason}");
         }
         let changed = health.observe(probed.answer.is_ok(), clock::now());
-        let latency = format_duration(Duration::from_millis(
-            u64::try_from(probed.took.as_millis()).unwrap_or(u64::MAX),
-        ));
+        let latency = format_duration(probed.took);
         self.health_is(changed, probed.answer.as_ref().err().map(String::as_str), &latency);
     }
 
@@ -261,7 +245,7 @@ impl Agent<'_> {
     /// Health was looked at; `changed` is its new state, if it is another one.
     fn health_is(&mut self, changed: Option<State>, failure: Option<&str>, latency: &str) {
         if let Some(reason) = failure {
-            self.journal.failed(reason);
+            self.watch.last_failure = Some(reason.to_owned());
         }
         let Some(state) = changed else { return };
         // The supervisor first: a stop may be as quick as whoever reads the log.

@@ -3,7 +3,6 @@
 use super::machine::{Agent, Carrier, KILL_PATIENCE, Machine, Phase, earlier};
 use super::task::Task;
 use super::{Action, Child, EvidenceEnd, Note, Reason};
-use crate::config::Trigger;
 use crate::exit;
 use crate::plan::HookPlan;
 use crate::units::{Moment, Signal};
@@ -148,10 +147,7 @@ impl Machine<'_> {
             _ if !self.main_was_started => false,
             (Some(_), _) => self.armed && !self.is_stored,
             // Armed: an event is under way, whatever the code.
-            (None, Some((code, _))) => {
-                let has_rule = self.has_rule(&Trigger::Exit) || self.has_rule(&Trigger::OutOfMemory);
-                self.armed || (code != 0 && has_rule)
-            }
+            (None, Some((code, _))) => self.armed || (code != 0 && self.has_rule_on_end()),
             (None, None) => false,
         }
     }
@@ -247,10 +243,9 @@ impl Machine<'_> {
     }
 
     /// Starts the carrier that would wait, at once; whether it did.
-    fn carry_on(&mut self, actions: &mut Vec<Action>) -> bool {
+    pub(super) fn carry_on(&mut self, actions: &mut Vec<Action>) -> bool {
         let Carrier::Waiting { restarts, .. } = self.carrier else { return false };
-        self.carrier = Carrier::Running { restarts };
-        actions.push(Action::Spawn(Child::Carrier));
+        self.start_carrier(restarts, actions);
         true
     }
 

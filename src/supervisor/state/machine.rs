@@ -263,13 +263,11 @@ impl<'a> Machine<'a> {
 
     fn start_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if self.plan.keep_output.is_some() && matches!(self.carrier, Carrier::None) {
-            self.carrier = Carrier::Running { restarts: 0 };
-            actions.push(Action::Spawn(Child::Carrier));
+            self.start_carrier(0, actions);
         }
         // The agent first, so that it is there when the service begins.
         if self.plan.needs_agent() && matches!(self.agent, Agent::None) {
-            self.agent = Agent::Running { restarts: 0, silent_until: now.after(AGENT_SILENCE) };
-            actions.push(Action::Spawn(Child::Agent));
+            self.start_agent(0, now, actions);
         }
         self.phase = Phase::Starting;
         actions.push(Action::Spawn(Child::Main));
@@ -300,19 +298,32 @@ impl<'a> Machine<'a> {
         self.outcome = Some((mapped.copied().unwrap_or(status.code()), reason));
         // The kernel takes the agent first when memory runs out, and the main process next:
         // what there is to say of that end, a new agent has to say.
-        let has_rule = self.has_rule(&Trigger::Exit) || self.has_rule(&Trigger::OutOfMemory);
         if let Agent::Waiting { restarts, .. } = self.agent
-            && has_rule
+            && self.has_rule_on_end()
             && !asked
             && !status.is_success()
         {
-            self.agent = Agent::Running { restarts, silent_until: now.after(AGENT_SILENCE) };
-            actions.push(Action::Spawn(Child::Agent));
+            self.start_agent(restarts, now, actions);
         }
         if matches!(self.agent, Agent::Running { .. }) {
             actions.push(Action::TellMainEnded { status, asked });
         }
         self.close(now, actions);
+    }
+
+    fn start_agent(&mut self, restarts: u32, now: Moment, actions: &mut Vec<Action>) {
+        self.agent = Agent::Running { restarts, silent_until: now.after(AGENT_SILENCE) };
+        actions.push(Action::Spawn(Child::Agent));
+    }
+
+    pub(super) fn start_carrier(&mut self, restarts: u32, actions: &mut Vec<Action>) {
+        self.carrier = Carrier::Running { restarts };
+        actions.push(Action::Spawn(Child::Carrier));
+    }
+
+    /// The main process's end by itself sets off a rule.
+    pub(super) fn has_rule_on_end(&self) -> bool {
+        self.has_rule(&Trigger::Exit) || self.has_rule(&Trigger::OutOfMemory)
     }
 
     pub(super) fn has_rule(&self, trigger: &Trigger) -> bool {
@@ -462,8 +473,7 @@ impl<'a> Machine<'a> {
             && now >= until
             && self.stop.is_none()
         {
-            self.agent = Agent::Running { restarts, silent_until: now.after(AGENT_SILENCE) };
-            actions.push(Action::Spawn(Child::Agent));
+            self.start_agent(restarts, now, actions);
         }
         if let Agent::Running { silent_until, .. } = &mut self.agent
             && now >= *silent_until
@@ -474,11 +484,8 @@ impl<'a> Machine<'a> {
             actions.push(Action::Note(Note::AgentSilent));
             actions.push(Action::Signal(Child::Agent, Signal::KILL));
         }
-        if let Carrier::Waiting { restarts, until } = self.carrier
-            && now >= until
-        {
-            self.carrier = Carrier::Running { restarts };
-            actions.push(Action::Spawn(Child::Carrier));
+        if matches!(self.carrier, Carrier::Waiting { until, .. } if now >= until) {
+            self.carry_on(actions);
         }
         match &mut self.phase {
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } => {
