@@ -2,24 +2,21 @@
 //! older JVM has less.
 
 use crate::bundle::{self, Bundle};
-use crate::jvm::{VERSIONS, port, request, sick, store};
+use crate::jvm::{on_each_jvm, port, request, sick, store};
 use crate::scenario::Scenario;
-use crate::setup::{Need, Setup};
+use crate::setup::Setup;
 use libtest_mimic::Trial;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in VERSIONS {
-        let needs = &[Need::Root, Need::Java(version)][..];
-        let mut add = |name: &str, test: fn(&Setup, u32) -> Result<(), String>| {
-            let name = format!("artifacts::{version}::{name}");
-            trials.push(setup.trial(name, needs, move |setup| test(setup, version)));
-        };
-        add("everything_that_can_be_asked_for", everything);
-        add("a_gc_log_and_a_recording_begin_with_the_event", begun_now);
-        add("what_does_not_fit_is_named_with_its_estimate", cut);
-    }
-    trials
+    on_each_jvm(
+        setup,
+        "artifacts",
+        &[
+            ("everything_that_can_be_asked_for", everything),
+            ("a_gc_log_and_a_recording_begin_with_the_event", begun_now),
+            ("what_does_not_fit_is_named_with_its_estimate", cut),
+        ],
+    )
 }
 
 type Outcome = Result<(), String>;

@@ -22,8 +22,16 @@ pub(crate) fn only(store: &Path) -> Bundle {
     bundle
 }
 
+/// Every bundle below `store` that is whole.
+pub(crate) fn all(store: &Path) -> Vec<Bundle> {
+    let mut found = Vec::new();
+    walk(store, &mut found);
+    let manifests = found.iter().filter(|path| path.ends_with("manifest.json"));
+    manifests.map(|path| at(path.parent().expect("a folder"))).collect()
+}
+
 /// The bundle in that folder.
-pub(crate) fn at(folder: &Path) -> Bundle {
+fn at(folder: &Path) -> Bundle {
     let text = std::fs::read_to_string(folder.join("manifest.json")).expect("the manifest is readable");
     let manifest: Value = serde_json::from_str(&text).expect("the manifest is JSON");
     Bundle { folder: folder.to_owned(), manifest }

@@ -1,7 +1,7 @@
 //! Health: probes, states, and the evidence that is taken at the first sign.
 
 use crate::bundle;
-use crate::jvm::{VERSIONS, request, store};
+use crate::jvm::{on_each_jvm, request, store};
 use crate::scenario::{Running, Scenario, poll};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
@@ -12,18 +12,15 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in VERSIONS {
-        let needs = &[Need::Root, Need::Java(version)][..];
-        let mut add = |name: &str, test: fn(&Setup, u32) -> Result<(), String>| {
-            trials.push(
-                setup.trial(format!("health::{version}::{name}"), needs, move |setup| test(setup, version)),
-            );
-        };
-        add("unhealthy_takes_evidence_while_there_is_time", unhealthy);
-        add("bounds_set_off_rules", bounds);
-        add("a_flight_recording_is_dumped", recording);
-    }
+    let mut trials = on_each_jvm(
+        setup,
+        "health",
+        &[
+            ("unhealthy_takes_evidence_while_there_is_time", unhealthy),
+            ("bounds_set_off_rules", bounds),
+            ("a_flight_recording_is_dumped", recording),
+        ],
+    );
     let java = &[Need::Root, Need::Java(21)][..];
     trials.extend([
         setup.trial("health::default_rules_leave_a_healthy_stop_alone", java, default_rules),

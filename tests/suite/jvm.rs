@@ -14,24 +14,35 @@ use std::time::Duration;
 pub(crate) const VERSIONS: [u32; 4] = [11, 17, 21, 25];
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in VERSIONS {
-        let needs = &[Need::Root, Need::Java(version)][..];
-        let mut add = |name: &str, test: fn(&Setup, u32) -> Result<(), String>| {
-            trials.push(
-                setup.trial(format!("jvm::{version}::{name}"), needs, move |setup| test(setup, version)),
-            );
-        };
-        add("stop_leaves_threads_and_heap", stop);
-        add("stop_while_starting", stop_while_starting);
-        add("exit_by_itself_is_an_event", exit);
-        add("through_a_start_script", start_script);
-        add("healthy_exit_is_no_event", healthy_exit);
-        add("a_signal_that_would_kill_it_is_held_back", held_back);
-        add("a_short_jvm_comes_first", short_jvm);
-        add("root_main_whose_jvm_is_somebody_else", other_user);
-    }
-    trials
+    on_each_jvm(
+        setup,
+        "jvm",
+        &[
+            ("stop_leaves_threads_and_heap", stop),
+            ("stop_while_starting", stop_while_starting),
+            ("exit_by_itself_is_an_event", exit),
+            ("through_a_start_script", start_script),
+            ("healthy_exit_is_no_event", healthy_exit),
+            ("a_signal_that_would_kill_it_is_held_back", held_back),
+            ("a_short_jvm_comes_first", short_jvm),
+            ("root_main_whose_jvm_is_somebody_else", other_user),
+        ],
+    )
+}
+
+/// A test, given the version of its JVM.
+type OnJvm = fn(&Setup, u32) -> Result<(), String>;
+
+/// The same tests on every JVM: `module::21::name`.
+pub(crate) fn on_each_jvm(setup: &'static Setup, module: &str, tests: &[(&str, OnJvm)]) -> Vec<Trial> {
+    let of_version = |version: u32| {
+        tests.iter().map(move |(name, test)| {
+            let test = *test;
+            let needs = &[Need::Root, Need::Java(version)];
+            setup.trial(format!("{module}::{version}::{name}"), needs, move |setup| test(setup, version))
+        })
+    };
+    VERSIONS.into_iter().flat_map(of_version).collect()
 }
 
 /// A configuration with a store in the scenario's folder, as another user than root.

@@ -1,25 +1,21 @@
 //! JVMs that die: what they have written themselves is collected.
 
 use crate::bundle;
-use crate::jvm::{VERSIONS, port, request, sick, store};
+use crate::jvm::{on_each_jvm, port, request, sick, store};
 use crate::scenario::{Running, Scenario};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in VERSIONS {
-        let needs = &[Need::Root, Need::Java(version)][..];
-        let mut add = |name: &str, test: fn(&Setup, u32) -> Result<(), String>| {
-            trials
-                .push(setup.trial(format!("jvm_crash::{version}::{name}"), needs, move |setup| {
-                    test(setup, version)
-                }));
-        };
-        add("a_crash_leaves_its_report", crash);
-        add("diagnostic_options_are_added", options);
-        add("an_out_of_memory_error_leaves_its_heap", out_of_memory);
-    }
+    let mut trials = on_each_jvm(
+        setup,
+        "jvm_crash",
+        &[
+            ("a_crash_leaves_its_report", crash),
+            ("diagnostic_options_are_added", options),
+            ("an_out_of_memory_error_leaves_its_heap", out_of_memory),
+        ],
+    );
     let java = &[Need::Root, Need::Java(21)];
     trials.push(setup.trial("jvm_crash::a_core_file_is_taken", java, core));
     trials

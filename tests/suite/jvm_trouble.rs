@@ -2,31 +2,28 @@
 //! nothing is killed by us early, and the manifest says what and why.
 
 use crate::bundle;
-use crate::jvm::{VERSIONS, config, port, request, sick, store};
+use crate::jvm::{config, on_each_jvm, port, request, sick, store};
 use crate::scenario::{Scenario, poll, send};
-use crate::setup::{Need, Setup};
+use crate::setup::Setup;
 use libtest_mimic::Trial;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in VERSIONS {
-        let needs = &[Need::Root, Need::Java(version)][..];
-        let mut add = |name: &str, test: fn(&Setup, u32) -> Result<(), String>| {
-            let name = format!("jvm_trouble::{version}::{name}");
-            trials.push(setup.trial(name, needs, move |setup| test(setup, version)));
-        };
-        add("stopped_by_sigstop", stopped);
-        add("dies_during_the_dump", dies);
-        add("read_only_tmp", read_only_tmp);
-        add("full_tmp", full_tmp);
-        add("store_without_space", full_store);
-        add("store_not_writable", unwritable_store);
-        add("xrs_is_not_killed", xrs);
-        add("attach_disabled", disabled);
-        add("full_heap_answers_because_it_was_attached_to_before", full_heap);
-        add("agent_killed_during_the_dump", agent_killed);
-    }
-    trials
+    on_each_jvm(
+        setup,
+        "jvm_trouble",
+        &[
+            ("stopped_by_sigstop", stopped),
+            ("dies_during_the_dump", dies),
+            ("read_only_tmp", read_only_tmp),
+            ("full_tmp", full_tmp),
+            ("store_without_space", full_store),
+            ("store_not_writable", unwritable_store),
+            ("xrs_is_not_killed", xrs),
+            ("attach_disabled", disabled),
+            ("full_heap_answers_because_it_was_attached_to_before", full_heap),
+            ("agent_killed_during_the_dump", agent_killed),
+        ],
+    )
 }
 
 type Outcome = Result<(), String>;

@@ -1,25 +1,24 @@
 //! JVMs that answer nothing: step by step down the ladder, never waiting for ever.
 
 use crate::bundle::{self, Bundle};
-use crate::jvm::{VERSIONS, port, request, sick, store};
+use crate::jvm::{on_each_jvm, port, request, sick, store};
 use crate::scenario::{Running, Scenario, poll};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in VERSIONS {
-        let needs = &[Need::Root, Need::Java(version)][..];
-        let mut add = |name: &str, test: fn(&Setup, u32) -> Result<(), String>| {
-            let name = format!("silence::{version}::{name}");
-            trials.push(setup.trial(name, needs, move |setup| test(setup, version)));
-        };
-        add("a_spin_before_a_safepoint_ends_in_a_crash_report", spin);
-        add("a_rule_may_ask_for_the_last_resort", asked);
-        add("attach_disabled_and_output_kept", by_quit);
-        add("a_slow_shutdown_is_asked_why", slow);
-    }
+    let mut trials = on_each_jvm(
+        setup,
+        "silence",
+        &[
+            ("a_spin_before_a_safepoint_ends_in_a_crash_report", spin),
+            ("a_rule_may_ask_for_the_last_resort", asked),
+            ("attach_disabled_and_output_kept", by_quit),
+            ("a_slow_shutdown_is_asked_why", slow),
+        ],
+    );
     let java = &[Need::Root, Need::Java(21)][..];
     trials.extend([
         setup.trial("silence::in_a_debuggers_stop", java, debugger),
@@ -49,14 +48,6 @@ fn start(setup: &Setup, version: u32, grace: &str, rule: &str, options: &[&str])
     running
 }
 
-/// The bundles below `store`, by their trigger.
-fn bundles(store: &Path) -> Vec<Bundle> {
-    let mut found = Vec::new();
-    bundle::walk(store, &mut found);
-    let manifests = found.iter().filter(|path: &&PathBuf| path.ends_with("manifest.json"));
-    manifests.map(|path| bundle::at(path.parent().expect("a folder"))).collect()
-}
-
 fn of<'b>(bundles: &'b [Bundle], trigger: &str) -> &'b Bundle {
     let found = bundles.iter().find(|bundle| bundle.manifest["event"]["trigger"] == trigger);
     found.unwrap_or_else(|| panic!("no bundle of {trigger} in {bundles:#?}"))
@@ -71,7 +62,7 @@ fn spin(setup: &Setup, version: u32) -> Outcome {
     spins(&running);
     let ended = running.stop();
     ended.exits(134).says("its crash report is the last resort").says("a SIGSEGV to its busiest thread");
-    let bundles = bundles(&store(&ended.folder));
+    let bundles = bundle::all(&store(&ended.folder));
     let stop = of(&bundles, "stop");
     assert_ne!(stop.status("heap"), "complete", "{}", stop.manifest);
     assert!(stop.read("os-without-answer.txt").contains("spinner"), "{}", stop.manifest);
@@ -100,21 +91,22 @@ fn spins(running: &Running) {
     });
 }
 
+/// To that process's standard output.
+fn print_as(pid: i32, text: &str) -> Outcome {
+    let output = std::fs::OpenOptions::new().append(true).open(format!("/proc/{pid}/fd/1"));
+    output.and_then(|mut output| output.write_all(text.as_bytes())).map_err(|error| error.to_string())
+}
+
 fn asked(setup: &Setup, version: u32) -> Outcome {
     let rule = "on = { log = \"please look\" }\nlast_resort = \"crash-report\"\ndeadline = \"10s\"";
     let running = start(setup, version, "60s", rule, SERIAL);
     spins(&running);
     // The service says nothing any more; somebody else has the same standard output.
     let jvm = running.descendant("SickService");
-    let mut output = std::fs::OpenOptions::new()
-        .append(true)
-        .open(format!("/proc/{jvm}/fd/1"))
-        .map_err(|error| error.to_string())?;
-    std::io::Write::write_all(&mut output, b"please look\n").map_err(|error| error.to_string())?;
-    drop(output);
+    print_as(jvm, "please look\n")?;
     let ended = running.wait();
     ended.exits(134).says("a line of the log matches").says("its crash report is the last resort");
-    let bundles = bundles(&store(&ended.folder));
+    let bundles = bundle::all(&store(&ended.folder));
     let event = of(&bundles, "log");
     assert!(event.read("hs_err.log").contains("spinner"));
     Ok(())
@@ -156,7 +148,7 @@ fn slow(setup: &Setup, version: u32) -> Outcome {
     port(&running);
     let ended = running.stop();
     ended.exits(137).never_says("last resort");
-    let bundles = bundles(&store(&ended.folder));
+    let bundles = bundle::all(&store(&ended.folder));
     let dump = of(&bundles, "killed").read("threads-1.txt");
     assert!(dump.contains("\"shutdown-hook\"") && dump.contains("shutDownSlowly"), "{dump}");
     Ok(())
@@ -167,7 +159,7 @@ fn forbidden(setup: &Setup) -> Outcome {
     spins(&running);
     let ended = running.stop();
     ended.exits(137).never_says("last resort");
-    assert_eq!(bundles(&store(&ended.folder)).len(), 1);
+    assert_eq!(bundle::all(&store(&ended.folder)).len(), 1);
     Ok(())
 }
 
@@ -200,7 +192,7 @@ fn debugger(setup: &Setup) -> Outcome {
     tracer.wait().map_err(|error| error.to_string())?;
     let ended = running.wait();
     ended.exits(143);
-    let bundles = bundles(&store(&ended.folder));
+    let bundles = bundle::all(&store(&ended.folder));
     let stop = of(&bundles, "stop");
     assert_eq!(stop.reason("threads"), "a debugger has stopped the JVM", "{}", stop.manifest);
     assert!(stop.read("os-without-answer.txt").contains("=== threads: "));
@@ -226,7 +218,7 @@ fn frozen(setup: &Setup) -> Outcome {
     let ended = running.wait();
     drop(std::fs::remove_dir(&group));
     ended.exits(143);
-    let bundles = bundles(&store(&ended.folder));
+    let bundles = bundle::all(&store(&ended.folder));
     let stop = of(&bundles, "stop");
     assert_ne!(stop.status("heap"), "complete", "{}", stop.manifest);
     assert!(stop.read("os-without-answer.txt").contains(" D "), "{}", stop.read("os-without-answer.txt"));
@@ -238,15 +230,10 @@ fn stopped(setup: &Setup) -> Outcome {
     let running = start(setup, 21, "30s", "on = { log = \"please look\" }", &["-Xmx128m"]);
     let jvm = running.descendant("SickService");
     crate::scenario::freeze(jvm);
-    let mut output = std::fs::OpenOptions::new()
-        .append(true)
-        .open(format!("/proc/{jvm}/fd/1"))
-        .map_err(|error| error.to_string())?;
-    std::io::Write::write_all(&mut output, b"please look\n").map_err(|error| error.to_string())?;
+    print_as(jvm, "please look\n")?;
     running.wait_for("evidence stored");
     let state = std::fs::read_to_string(format!("/proc/{jvm}/status")).unwrap_or_default();
     assert!(state.contains("State:\tT"), "{state}");
-    drop(output);
     running.stop().exits(143);
     Ok(())
 }

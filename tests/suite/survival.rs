@@ -250,10 +250,7 @@ fn dies_of_its_leak(running: &Running) -> bool {
 }
 
 fn bundles(store: &std::path::Path) -> Vec<Bundle> {
-    let mut found = Vec::new();
-    bundle::walk(store, &mut found);
-    let manifests = found.iter().filter(|path: &&PathBuf| path.ends_with("manifest.json"));
-    let bundles: Vec<Bundle> = manifests.map(|path| bundle::at(path.parent().expect("a folder"))).collect();
+    let bundles = bundle::all(store);
     for bundle in &bundles {
         for artifact in bundle.artifacts() {
             let named = artifact["file"].as_str().map(|file| bundle.folder.join(file));

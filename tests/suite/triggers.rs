@@ -2,7 +2,7 @@
 //! are in `health`, `stop` in `jvm`, `exit` and `oom` in `jvm_crash`.)
 
 use crate::bundle;
-use crate::jvm::{VERSIONS, port, request, sick, store};
+use crate::jvm::{on_each_jvm, port, request, sick, store};
 use crate::scenario::{Running, Scenario};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
@@ -12,18 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in VERSIONS {
-        let needs = &[Need::Root, Need::Java(version)][..];
-        let mut add = |name: &str, test: fn(&Setup, u32) -> Result<(), String>| {
-            let name = format!("triggers::{version}::{name}");
-            trials.push(setup.trial(name, needs, move |setup| test(setup, version)));
-        };
-        add("deadlock", deadlock);
-        add("heap_and_gc", heap_and_gc);
-        add("heap_without_counters", without_counters);
-        add("heap_dump_is_switched_on", heap_dump_flag);
-    }
+    let mut trials = on_each_jvm(
+        setup,
+        "triggers",
+        &[
+            ("deadlock", deadlock),
+            ("heap_and_gc", heap_and_gc),
+            ("heap_without_counters", without_counters),
+            ("heap_dump_is_switched_on", heap_dump_flag),
+        ],
+    );
     let java = &[Need::Root, Need::Java(21)][..];
     let groups = &[Need::Root, Need::Java(21), Need::CgroupV1][..];
     trials.extend([
@@ -92,11 +90,15 @@ fn heap_and_gc(setup: &Setup, version: u32) -> Outcome {
 
 /// All of these rules have acted, in whichever events.
 fn bundles(running: &Running, rules: &[&str]) -> bool {
-    let mut found = Vec::new();
-    bundle::walk(&store(running.folder()), &mut found);
-    let manifests = found.iter().filter(|path| path.ends_with("manifest.json"));
-    let texts: String = manifests.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
-    rules.iter().all(|rule| texts.contains(&format!("\"{rule}\"")))
+    let bundles = bundle::all(&store(running.folder()));
+    let acted = |rule: &str| {
+        bundles.iter().any(|bundle| {
+            bundle.manifest["event"]["rules"]
+                .as_array()
+                .is_some_and(|rules| rules.iter().any(|name| name == rule))
+        })
+    };
+    rules.iter().all(|rule| acted(rule))
 }
 
 /// Without its counters the JVM is asked for its heap.
@@ -324,10 +326,8 @@ fn told(setup: &Setup) -> Outcome {
     );
     running.wait_for("main process started");
     running.stop().exits(143);
-    let mut found = Vec::new();
-    bundle::walk(&store(&folder), &mut found);
-    let manifest = found.iter().find(|path| path.ends_with("manifest.json")).expect("one bundle is whole");
-    let bundle = bundle::at(manifest.parent().expect("a folder"));
+    let bundles = bundle::all(&store(&folder));
+    let bundle = bundles.first().expect("one bundle is whole");
     assert_eq!(bundle.manifest["lost"][0]["trigger"], "stop", "{}", bundle.manifest);
     assert_eq!(bundle.manifest["lost"][0]["kept"][0], "os.txt", "{}", bundle.manifest);
     Ok(())
