@@ -230,7 +230,10 @@ async fn without_the_jvm(
                 let counters = session.and_then(|session| Counters::read(&session.target));
                 push(manifest, bundle, capture_os(pid, counters, bundle, "os.txt").await);
             }
-            Capture::Logs => push(manifest, bundle, capture_logs(ring, bundle)),
+            Capture::Logs => {
+                let has_ended = occasion.main_ended.is_some();
+                push(manifest, bundle, capture_logs(ring, has_ended, bundle).await);
+            }
             Capture::Crash => {
                 let begun = Instant::now();
                 let is_dead = occasion.main_ended.is_some();

@@ -33,6 +33,7 @@ pub use preflight::preflight;
 pub use prober::Prober;
 pub use status::Status;
 
+use crate::output::Ring;
 use crate::plan::{Plan, Variables, environment_of};
 use crate::sys::signals::Inherited;
 use std::os::fd::OwnedFd;
@@ -54,7 +55,7 @@ pub fn run(
     plan: &Plan,
     exported: &Variables,
     link: OwnedFd,
-    ring: Option<OwnedFd>,
+    ring: Option<Ring>,
     for_children: Inherited,
 ) -> u8 {
     let variables = environment_of(&plan.environment, exported, &plan.main);

@@ -12,10 +12,11 @@
 //! tells a reader, afterwards, which of what he has read may have been overwritten meanwhile.
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
@@ -39,6 +40,8 @@ pub struct Ring {
     size: u64,
     /// The carrier's threads write in turns.
     turn: Mutex<()>,
+    /// Where what is not in it yet waits; of a reader that wants to know.
+    pipes: Vec<OwnedFd>,
 }
 
 impl Ring {
@@ -48,7 +51,24 @@ impl Ring {
         let file = File::from(file);
         let size = file.metadata()?.len().checked_sub(HEAD).filter(|size| *size > 0);
         let size = size.ok_or_else(|| io::Error::other("too small for a ring"))?;
-        Ok(Self { file, size, turn: Mutex::new(()) })
+        Ok(Self { file, size, turn: Mutex::new(()), pipes: Vec::new() })
+    }
+
+    /// With the reading ends of the pipes from which it is filled: only looked at.
+    #[must_use]
+    pub fn fed_by(self, pipes: Vec<OwnedFd>) -> Self {
+        Self { pipes, ..self }
+    }
+
+    /// Everything that was written to the pipes is in it: the carrier takes nothing out of them
+    /// before.
+    pub fn is_caught_up(&self) -> bool {
+        self.pipes.iter().all(|pipe| {
+            let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+            let looked = poll(&mut polled, PollTimeout::ZERO);
+            let waits = polled[0].revents().is_some_and(|found| found.contains(PollFlags::POLLIN));
+            looked.is_err() || !waits
+        })
     }
 
     /// How many bytes were ever written.

@@ -7,6 +7,7 @@ use super::state::{Action, Child, Event};
 use super::{leftovers, notes};
 use crate::facts::processes::{self, Process};
 use crate::link::{Fact, MAXIMUM_SIZE};
+use crate::output::Ring;
 use crate::plan::{HookPlan, Plan, Program, Variables, environment_of};
 use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
@@ -31,7 +32,7 @@ pub struct Roles {
     /// Runs until the link closes.
     /// Given what hooks exported, the link, and the ring in which the end of the main
     /// process's output is.
-    pub agent: fn(&Plan, &Variables, OwnedFd, Option<OwnedFd>, Inherited) -> u8,
+    pub agent: fn(&Plan, &Variables, OwnedFd, Option<Ring>, Inherited) -> u8,
 }
 
 /// Everything that effects need.
@@ -384,11 +385,7 @@ impl<'a> Effects<'a> {
         let own = nix::unistd::Pid::from_raw(0);
         let _lost_race = nix::unistd::setpgid(own, own);
         let carried = self.carried.as_ref().filter(|_| child != Child::Preflight);
-        let kept = match carried {
-            Some(carried) if child == Child::Carrier => carried.descriptors(),
-            Some(carried) => vec![carried.ring().as_raw_fd()],
-            None => Vec::new(),
-        };
+        let kept = carried.map(Carried::descriptors).unwrap_or_default();
         descriptors::close_from(3, &[kept, vec![link.as_raw_fd()]].concat());
         if let Some(directory) = &self.directory {
             let _stay = nix::unistd::chdir(directory.as_c_str());
@@ -416,7 +413,11 @@ impl<'a> Effects<'a> {
             let for_children = signals::ignore_in_agent(self.inherited);
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-agent");
             entry::set_title("bookend agent");
-            let ring = carried.and_then(|carried| carried.ring().try_clone().ok());
+            let opened = carried.map(Carried::ring).transpose();
+            let ring = opened.unwrap_or_else(|error| {
+                warn!("the service's output cannot be read: {error}");
+                None
+            });
             (self.roles.agent)(self.plan, &self.exported, link, ring, for_children)
         } else if let (Child::Carrier, Some(carried)) = (child, carried) {
             // It ends when there is nothing more to carry: no signal but KILL reaches it.

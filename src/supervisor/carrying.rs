@@ -1,12 +1,12 @@
 //! The pipes between the main process and the carrier.
 
 use crate::facts::users::Identity;
-use crate::output;
+use crate::output::{self, Ring};
 use crate::sys::descriptors;
 use crate::sys::spawn::Streams;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, fchown};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use tracing::{info, warn};
 
@@ -81,8 +81,11 @@ impl Carried {
         readers.map(|pipe| pipe.reader.as_raw_fd()).chain([self.ring.as_raw_fd()]).collect()
     }
 
-    pub(super) fn ring(&self) -> &OwnedFd {
-        &self.ring
+    /// In the agent: what is kept, and the pipes in which the rest of it waits.
+    pub(super) fn ring(&self) -> io::Result<Ring> {
+        let readers = [&self.output, &self.error].into_iter().flatten();
+        let pipes = readers.map(|pipe| pipe.reader.try_clone()).collect::<io::Result<Vec<_>>>()?;
+        Ok(Ring::open(self.ring.try_clone()?)?.fed_by(pipes))
     }
 
     /// In the carrier: to the end. Its exit code: 0 if nothing was left behind.

@@ -36,7 +36,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 use watching::Watch;
 
 type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -118,7 +118,7 @@ pub(super) async fn serve(
     plan: &Plan,
     exported: &Variables,
     link: OwnedFd,
-    ring: Option<OwnedFd>,
+    ring: Option<Ring>,
     for_children: Inherited,
 ) -> u8 {
     let link = match UnixStream::from_std(link.into()) {
@@ -128,9 +128,6 @@ pub(super) async fn serve(
             return crate::exit::KERNEL;
         }
     };
-    let ring = ring.and_then(|ring| {
-        Ring::open(ring).inspect_err(|error| warn!("the service's output cannot be read: {error}")).ok()
-    });
     // The service comes first; a stop changes that.
     attributes::be_background();
     let lost = plan.evidence.as_ref().map(storing::look_at_store).unwrap_or_default();
