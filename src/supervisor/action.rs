@@ -140,10 +140,21 @@ impl<'a> Effects<'a> {
         if child != Child::Main || !means_stop {
             return;
         }
+        // What is left to do here can wait until the service had the processor.
+        std::thread::yield_now();
         // A stopped process takes no signal but KILL until it is continued.
         if Process::read(pid).is_some_and(|process| process.is_stopped()) {
             info!("the main process is stopped (SIGSTOP): continuing it, so that it can end");
             let _gone = process::signal(pid, Signal::CONT);
+        }
+    }
+
+    /// What [`Self::signal`] does to the main process, without a signal.
+    pub(super) fn rehearse_signal(&self) {
+        let is_stopped = |pid| Process::read(pid).is_some_and(|process| process.is_stopped());
+        let main = self.children.pid_of(Child::Main).filter(|pid| process::is_there(*pid));
+        if main.is_some_and(is_stopped) {
+            debug!("the main process was stopped (SIGSTOP) at its start");
         }
     }
 

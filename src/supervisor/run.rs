@@ -1,7 +1,7 @@
 //! The loop: wait, gather events, let the machine decide, do it.
 
 use super::action::{Effects, Outcome, Roles};
-use super::state::{Action, Event, Machine};
+use super::state::{Action, Child, Event, Machine};
 use super::{leftovers, notes};
 use crate::exit;
 use crate::link::{Deed, MAXIMUM_SIZE};
@@ -133,9 +133,19 @@ impl Supervisor<'_> {
         }
     }
 
+    /// A stop may come weeks after the start: its code is read now, from the page
+    /// cache, and not while the service waits for its signal.
+    fn rehearse_stop(&mut self) {
+        let Some(&signal) = self.effects.plan.stop.signals.first() else { return };
+        self.machine.clone().step(Event::Signal { signal, by_key: false }, clock::now(), &mut self.actions);
+        self.actions.clear();
+        self.effects.rehearse_signal();
+    }
+
     fn take_in(&mut self, event: Event) {
         self.events.push_back(event);
         while let Some(event) = self.events.pop_front() {
+            let main_runs = event == Event::Spawned(Child::Main);
             self.machine.step(event, clock::now(), &mut self.actions);
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
@@ -152,6 +162,9 @@ impl Supervisor<'_> {
                 }
             }
             self.actions = actions;
+            if main_runs {
+                self.rehearse_stop();
+            }
         }
     }
 

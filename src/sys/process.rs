@@ -145,6 +145,11 @@ pub fn signal(pid: Pid, signal: Signal) -> Result<(), Errno> {
     kill(pid.0, signal)
 }
 
+/// Whether `pid` could be signalled now (`kill(2)`, signal 0).
+pub fn is_there(pid: Pid) -> bool {
+    kill(pid.0, None).is_ok()
+}
+
 /// Sends `signal` to every process of the group that `leader` leads or led.
 ///
 /// # Errors
@@ -180,8 +185,10 @@ pub fn signal_thread(pid: Pid, thread: Pid, signal: Signal) -> Result<(), Errno>
     Errno::result(result).map(drop)
 }
 
-fn kill(target: i32, signal: Signal) -> Result<(), Errno> {
+fn kill(target: i32, signal: impl Into<Option<Signal>>) -> Result<(), Errno> {
+    // 0 is no signal: only the checks are made.
+    let number = signal.into().map_or(0, Signal::number);
     // SAFETY: kill(2) takes two numbers and touches no memory of ours.
-    let result = unsafe { libc::kill(target, signal.number()) };
+    let result = unsafe { libc::kill(target, number) };
     Errno::result(result).map(drop)
 }

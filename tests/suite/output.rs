@@ -4,6 +4,8 @@ use crate::bundle;
 use crate::scenario::{Scenario, send};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
     let root = &[Need::Root][..];
@@ -96,12 +98,19 @@ fn stuck(setup: &Setup) -> Outcome {
     let fifo = scenario.folder().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o666)).map_err(|e| e.to_string())?;
     // Open, and never read.
-    let _reader =
-        std::fs::OpenOptions::new().read(true).write(true).open(&fifo).map_err(|e| e.to_string())?;
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).map_err(|e| e.to_string())?;
     let to_fifo = format!("exec \"$@\" > {}", fifo.display());
     let script = "trap 'exit 5' TERM; seq 1 300000 & echo ready >&2; while :; do sleep 0.01; done";
     let running = scenario.config(KEEP).under(["sh", "-c", &to_fifo, "sh"]).shell(script).start();
     running.wait_for("ready");
+    // Whoever prints sleeps once both pipes are full: ours to the carrier, and the reader's.
+    let printing = running.descendant("seq");
+    crate::scenario::poll("both pipes are full", || {
+        let mut room = [PollFd::new(reader.as_fd(), PollFlags::POLLOUT)];
+        let has_room = poll(&mut room, PollTimeout::ZERO).ok()? > 0;
+        let state = std::fs::read_to_string(format!("/proc/{printing}/status")).ok()?;
+        (!has_room && state.contains("State:\tS")).then_some(())
+    });
     running.stop().exits(5).says("printed last is cut off: nobody reads it");
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(1);
 const AGENT_SILENCE: Duration = Duration::from_secs(90);
 
 /// The lifecycle of one container.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine<'a> {
     pub(super) plan: &'a Plan,
     pub(super) phase: Phase,

@@ -7,6 +7,7 @@
 use super::{Namespace, children, field};
 use crate::tools::{binary, build, is_root, need, quietly, root, run as run_command, say, step, target};
 use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -381,35 +382,41 @@ fn stop_latency(
     let words = [bookend.as_str(), "run", "--log-level", "error", "--config", &config, "--"];
     let ours = Subject::new("bookend, probes and rules", &words);
     let child = child.display().to_string();
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..STOPS {
-        for (subject, times) in [&ours, tini].into_iter().zip(&mut times) {
-            let mut run = Running::start(subject, &[&child, "signals"])?;
-            std::thread::park_timeout(SETTLED);
-            let sent = now()?;
-            kill(run.init, Signal::SIGTERM)?;
-            times.push(read_time(&mut run.output)? - sent);
-        }
-    }
     writeln!(page, "\n## Stop of a healthy service, {STOPS} lives in turns: from `kill` to its SIGTERM\n")?;
-    writeln!(page, "| | p50 | p99 |\n|---|---|---|")?;
-    let [ours_times, tini_times] = &mut times;
-    let medians =
-        [(ours.name.as_str(), ours_times), (tini.name.as_str(), tini_times)].map(|(name, times)| {
-            let (middle, high) = (quantile(times, 0.5), quantile(times, 0.99));
-            (format!("| {name} | {middle:.0} µs | {high:.0} µs |"), middle)
+    writeln!(page, "| | p10 | p50 | p90 |\n|---|---|---|---|")?;
+    // On one processor what is seen is the init's own work; on all of them also where
+    // the scheduler put its child, and how long an idle processor takes to wake.
+    let everywhere = sched_getaffinity(Pid::from_raw(0))?;
+    let mut first = CpuSet::new();
+    first.set(
+        (0..CpuSet::count()).find(|number| everywhere.is_set(*number) == Ok(true)).context("no processor")?,
+    )?;
+    for (place, processors) in [("one processor", first), ("all processors", everywhere)] {
+        sched_setaffinity(Pid::from_raw(0), &processors)?;
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..STOPS {
+            for (subject, times) in [&ours, tini].into_iter().zip(&mut times) {
+                let mut run = Running::start(subject, &[&child, "signals"])?;
+                std::thread::park_timeout(SETTLED);
+                let sent = now()?;
+                kill(run.init, Signal::SIGTERM)?;
+                times.push(read_time(&mut run.output)? - sent);
+            }
+        }
+        let [ours_found, tini_found] =
+            times.each_mut().map(|times| [0.1, 0.5, 0.9].map(|q| quantile(times, q)));
+        for (subject, found) in [(&ours, ours_found), (tini, tini_found)] {
+            let cells = found.map(|time| format!("{time:.0} µs"));
+            writeln!(page, "| {}, {place} | {} |", subject.name, cells.join(" | "))?;
+        }
+        let (later, noise) = (ours_found[1] - tini_found[1], tini_found[2] - tini_found[0]);
+        goals.push(Goal {
+            what: format!("stop of a healthy service with probes, rules and a store, later than with tini-static ({place})"),
+            wanted: format!("≤ {noise:.0} µs, tini's own p10 to p90"),
+            measured: format!("{later:.0} µs"),
+            met: later <= noise,
         });
-    for (row, _) in &medians {
-        writeln!(page, "{row}")?;
     }
-    let [ours, tini] = medians;
-    // Within noise: a tenth.
-    ratio(
-        goals,
-        "stop of a healthy service with probes, rules and a store, bookend / tini-static",
-        1.1,
-        ours.1 / tini.1,
-    );
     Ok(())
 }
 
