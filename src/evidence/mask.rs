@@ -51,15 +51,44 @@ static KNOWN: OnceLock<Vec<String>> = OnceLock::new();
 /// A shorter value is too common to be looked for everywhere. Characters.
 const KNOWN_LENGTH: usize = 6;
 
-/// Takes in the variables that the service is given: the values of those that are secrets by
-/// their names are masked from now on, also where nothing tells what they are. Once a process.
+/// Takes in the variables that the service is given: the secrets in them are masked from
+/// now on, also where nothing tells what they are. Once a process.
 pub fn remember_secrets<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) {
-    let secrets = variables.filter(|(name, value)| value.len() >= KNOWN_LENGTH && is_secret(name));
-    let mut values: Vec<String> = secrets.map(|(_, value)| value.to_owned()).collect();
-    // One may begin with another.
-    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    let secrets = variables.flat_map(|(name, value)| secrets_in(&format!("{name}={value}")));
+    let _once = KNOWN.set(tidy(secrets.collect()));
+}
+
+/// All that are known, and those of a command line.
+pub fn secrets_with(command_line: &[String]) -> Vec<String> {
+    // One by one, as a value may hold spaces; and as a whole, for `--password value`.
+    let alone = command_line.iter().flat_map(|argument| secrets_in(argument.trim_start_matches('-')));
+    let known = KNOWN.get().cloned().unwrap_or_default();
+    tidy(alone.chain(secrets_in(&command_line.join(" "))).chain(known).collect())
+}
+
+/// Those that are long enough, once each, the longest first: one may begin with another.
+fn tidy(mut values: Vec<String>) -> Vec<String> {
+    values.retain(|value| value.len() >= KNOWN_LENGTH);
+    values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     values.dedup();
-    let _once = KNOWN.set(values);
+    values
+}
+
+/// What [`mask`] takes out of a text of one line.
+fn secrets_in(line: &str) -> Vec<String> {
+    let masked = mask_line(line);
+    let mut kept = masked.split(MASKED);
+    let Some(mut rest) = kept.next().and_then(|first| line.strip_prefix(first)) else { return Vec::new() };
+    let mut secrets = Vec::new();
+    for next in kept {
+        let (secret, after) = match next {
+            "" => (rest, ""),
+            next => rest.split_once(next).unwrap_or((rest, "")),
+        };
+        secrets.push(secret.to_owned());
+        rest = after;
+    }
+    secrets
 }
 
 /// Without `values`, where each is a word of its own.
@@ -264,6 +293,19 @@ mod tests {
         let masked = without("s3same\nhello s3same, org.postgresql /postgres/", &values);
         assert_eq!(masked.as_deref(), Some("****\nhello ****, org.postgresql /****/"));
         assert_eq!(without("nothing of it", &values), None);
+    }
+
+    #[test]
+    fn secrets_of_a_command_line() {
+        let words = ["java", "-Ddb.password=open sesame", "-Durl=jdbc:x://app:s3same@db/x", "-jar", "a.jar"];
+        let more = ["--token", "abc-def-123", "--port=80", "-Dsmall.key=1"];
+        let line: Vec<String> = words.iter().chain(&more).map(|word| (*word).to_owned()).collect();
+        assert_eq!(secrets_with(&line), ["abc-def-123", "open sesame", "s3same"]);
+        assert_eq!(
+            secrets_in("JAVA_TOOL_OPTIONS=-Da.key=sesame1 -Db=c -Dd.pin=sesame2"),
+            ["sesame1", "sesame2"]
+        );
+        assert!(secrets_with(&[]).is_empty());
     }
 
     /// Ways in which a secret stands in a JVM's texts; `SESAME` is in each value.

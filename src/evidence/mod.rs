@@ -8,8 +8,10 @@ mod bundle;
 mod digest;
 mod manifest;
 mod mask;
+mod overwrite;
 
 pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER, clear_unfinished, forget};
 pub use digest::{Digest, Hasher, digest_file};
 pub use manifest::{ArtifactRecord, Event, Jvm, Lost, Manifest, Service, Status, Stop, Tool};
-pub use mask::{KnownMasked, MASKED, mask, mask_known, remember_secrets};
+pub use mask::{KnownMasked, MASKED, mask, mask_known, remember_secrets, secrets_with};
+pub use overwrite::overwrite_secrets;

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info, trace, warn};
 
 /// What runs in a forked copy of the supervisor instead of another program.
 /// Given from outside: the supervisor does not know what an agent does.
@@ -149,13 +149,10 @@ impl<'a> Effects<'a> {
         }
     }
 
-    /// What [`Self::signal`] does to the main process, without a signal.
+    /// All of [`Self::signal`] but the signal.
     pub(super) fn rehearse_signal(&self) {
-        let is_stopped = |pid| Process::read(pid).is_some_and(|process| process.is_stopped());
-        let main = self.children.pid_of(Child::Main).filter(|pid| process::is_there(*pid));
-        if main.is_some_and(is_stopped) {
-            debug!("the main process was stopped (SIGSTOP) at its start");
-        }
+        let is_there = self.children.pid_of(Child::Main).is_some_and(process::is_there);
+        trace!(is_there, "a stop would reach the main process");
     }
 
     /// A group of its own is signalled at once; who shares ours, one by one.

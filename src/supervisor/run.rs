@@ -133,8 +133,9 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A stop may come weeks after the start: its code is read now, from the page
-    /// cache, and not while the service waits for its signal.
+    /// What was read of the program so far has just been given back
+    /// ([`crate::sys::memory::let_go_of_code`]): what a stop needs is read again now,
+    /// and not while the service waits for its signal.
     fn rehearse_stop(&mut self) {
         let Some(&signal) = self.effects.plan.stop.signals.first() else { return };
         self.machine.clone().step(Event::Signal { signal, by_key: false }, clock::now(), &mut self.actions);
@@ -145,7 +146,7 @@ impl Supervisor<'_> {
     fn take_in(&mut self, event: Event) {
         self.events.push_back(event);
         while let Some(event) = self.events.pop_front() {
-            let main_runs = event == Event::Spawned(Child::Main);
+            let is_settled = event == Event::Spawned(Child::Main) && self.effects.plan.is_configured;
             self.machine.step(event, clock::now(), &mut self.actions);
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
@@ -162,7 +163,7 @@ impl Supervisor<'_> {
                 }
             }
             self.actions = actions;
-            if main_runs {
+            if is_settled {
                 self.rehearse_stop();
             }
         }

@@ -2,9 +2,12 @@
 
 use super::heap::{let_jvm_write, quotable};
 use super::threads::first_line;
+use crate::agent::elsewhere::elsewhere;
 use crate::config::Recording;
-use crate::evidence::{ArtifactRecord, Bundle};
+use crate::evidence::{ArtifactRecord, Bundle, overwrite_secrets, secrets_with};
+use crate::facts::processes::command_line;
 use crate::jvm::{Failure, Session};
+use std::fs::File;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -90,14 +93,22 @@ pub(in crate::agent) async fn stop_recording(session: &Session, deadline: Instan
 
 async fn dump(session: &Session, bundle: &Bundle, which: &str, deadline: Instant) -> Result<(), Refusal> {
     let path = bundle.unfinished(NAME);
-    let path = quotable(&path).map_err(Refusal::Failed)?;
-    let line = format!("JFR.dump filename=\"{path}\"{which}");
+    let quoted = quotable(&path).map_err(Refusal::Failed)?;
+    let line = format!("JFR.dump filename=\"{quoted}\"{which}");
     let answer = let_jvm_write(session, bundle, &line, deadline).await.map_err(Refusal::Failed)?;
     let (_, text) = answer.map_err(|error| Refusal::Failed(error.to_string()))?;
     // The status is 0 in either case: the file tells.
-    if !std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0) {
+    if !std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) {
         return Err(Refusal::Failed(first_line(&text)));
     }
+    let secrets = secrets_with(&command_line(session.target.pid));
+    let overwritten = elsewhere(move || {
+        let file = File::options().read(true).write(true).open(path)?;
+        overwrite_secrets(&file, &secrets, || Instant::now() > deadline)
+    });
+    let overwritten = overwritten.await.and_then(|result| result.map_err(|error| error.to_string()));
+    // Of two evils the smaller: it may be asked for again, a secret cannot be taken back.
+    overwritten.map_err(|error| Refusal::Failed(format!("its secrets cannot be taken out: {error}")))?;
     let renamed = bundle.finish(NAME, NAME);
     renamed.map(drop).map_err(|error| Refusal::Failed(format!("cannot rename {NAME}: {error}")))
 }
