@@ -34,17 +34,13 @@ pub fn carry(streams: &[Stream<'_>], ring: OwnedFd) -> bool {
     let mut carriers: Vec<Carrier<'_>> = streams.iter().map(Carrier::new).collect();
     let [first, rest @ ..] = carriers.as_mut_slice() else { return true };
     let Some(second) = rest.first_mut() else { return first.carry_on(ring) };
-    std::thread::scope(|scope| {
-        let other = std::thread::Builder::new().spawn_scoped(scope, || second.carry_on(ring));
-        match other {
-            Ok(other) => {
-                let is_done = first.carry_on(ring);
-                other.join().unwrap_or(false) && is_done
-            }
-            // A seccomp profile that is older than clone3(2), or no pid is left.
-            Err(_) => false,
-        }
-    }) || carry_in_turns(carriers, ring)
+    let carried = std::thread::scope(|scope| {
+        // Refused by a seccomp profile that is older than clone3(2), or where no pid is left.
+        let other = std::thread::Builder::new().spawn_scoped(scope, || second.carry_on(ring)).ok()?;
+        let is_done = first.carry_on(ring);
+        Some(other.join().unwrap_or(false) && is_done)
+    });
+    carried.unwrap_or_else(|| carry_in_turns(carriers, ring))
 }
 
 /// One thread for both: whoever does not read the one holds up the other.

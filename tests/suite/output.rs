@@ -1,6 +1,7 @@
 //! The main process's output through bookend: unchanged, whole, and its end kept.
 
 use crate::bundle;
+use crate::conformance::SECCOMP;
 use crate::scenario::{Scenario, send};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
@@ -13,6 +14,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("output::nothing_is_lost_when_the_carrier_is_killed", root, killed),
         setup.trial("output::the_end_of_a_long_output_comes_out", root, long),
         setup.trial("output::both_streams_stay_apart", root, apart),
+        setup.trial("output::one_thread_carries_both_where_no_more_is_allowed", root, in_turns),
         setup.trial("output::a_reader_that_is_gone_hurts_nobody", root, gone),
         setup.trial("output::a_reader_that_reads_nothing_is_not_waited_for", root, stuck),
         setup.trial("output::a_file_opened_for_appending", root, appending),
@@ -24,6 +26,9 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
 type Outcome = Result<(), String>;
 
 const KEEP: &str = "[main]\noutput = { keep = \"64KiB\" }\n";
+
+/// The same, and no line of our own on standard error: it would part the service's.
+const KEEP_QUIETLY: &str = "[main]\noutput = { keep = \"64KiB\" }\n[log]\nlevel = \"error\"\n";
 
 /// Numbers, one a line, and nothing of bookend's own.
 fn numbers(output: &str) -> Vec<u32> {
@@ -71,9 +76,35 @@ fn apart(setup: &Setup) -> Outcome {
     let file = scenario.folder().join("error");
     let script = "seq 1 50000; seq 50001 100000 >&2";
     let to_file = format!("exec \"$@\" 2> {}", file.display());
-    let ended = scenario.config(KEEP).under(["sh", "-c", &to_file, "sh"]).shell(script).finish();
+    let ended = scenario.config(KEEP_QUIETLY).under(["sh", "-c", &to_file, "sh"]).shell(script).finish();
     ended.exits(0);
     assert!(numbers(&ended.output).into_iter().eq(1..=50_000));
+    let error = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+    assert!(numbers(&error).into_iter().eq(50_001..=100_000));
+    Ok(())
+}
+
+/// A seccomp profile that is older than clone3(2) allows no thread: one for both streams.
+fn in_turns(setup: &Setup) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let [file, go] = ["error", "go"].map(|name| scenario.folder().join(name));
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::from_bits_truncate(0o666)).map_err(|e| e.to_string())?;
+    let script = format!(
+        "seq 1 50000 & seq 50001 100000 >&2; wait; echo first; read line < {}; seq 100001 150000",
+        go.display()
+    );
+    let to_file = format!("exec \"$@\" 2> {}", file.display());
+    let profile = ["python3", "-c", SECCOMP, "1", "434,435,436,424,439,437,441"];
+    let under = ["sh", "-c", &to_file, "sh"].into_iter().chain(profile);
+    let running = scenario.config(KEEP_QUIETLY).under(under).shell(&script).start();
+    running.wait_for("first");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", running.descendant("bookend carrier")));
+    let threads = threads.map_err(|error| error.to_string())?.count();
+    std::fs::write(&go, "go\n").map_err(|error| error.to_string())?;
+    let ended = running.wait();
+    ended.exits(0);
+    assert_eq!(threads, 1, "a thread was allowed: this shows nothing");
+    assert!(numbers(&ended.output).into_iter().eq((1..=50_000).chain(100_001..=150_000)));
     let error = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
     assert!(numbers(&error).into_iter().eq(50_001..=100_000));
     Ok(())
