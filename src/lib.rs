@@ -33,6 +33,8 @@ pub mod agent;
 #[cfg(feature = "agent")]
 pub mod evidence;
 #[cfg(feature = "agent")]
+pub mod hprof;
+#[cfg(feature = "agent")]
 pub mod jvm;
 #[cfg(feature = "agent")]
 pub mod probe;

@@ -38,6 +38,9 @@ pub(super) enum Verb {
     /// Send a running JVM any diagnostic command, without a JDK
     #[cfg(feature = "agent")]
     Jcmd(Jcmd),
+    /// Redact a heap dump, or show what it amounts to
+    #[cfg(feature = "agent")]
+    Hprof(Hprof),
     /// Say whether the service is healthy: for HEALTHCHECK, ECS and exec probes
     #[cfg(feature = "agent")]
     Healthcheck(Healthcheck),
@@ -152,6 +155,45 @@ pub(super) struct Jcmd {
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+pub(super) struct Hprof {
+    #[command(subcommand)]
+    pub(super) verb: HprofVerb,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Subcommand)]
+pub(super) enum HprofVerb {
+    /// Show classes, arrays, duplicate texts, class loaders and stacks of a heap dump
+    #[command(
+        after_help = "Examples:\n  bookend hprof summary heap.hprof\n  zstd -dc heap.hprof.zst | bookend hprof summary -\n\nExit codes: 0 the dump is whole, 1 it is broken or broken off; what was counted until there is shown"
+    )]
+    Summary {
+        /// The dump; `-` is standard input
+        #[arg(value_name = "FILE")]
+        dump: PathBuf,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take all values out of a heap dump: classes, references and sizes stay
+    #[command(
+        after_help = "Examples:\n  bookend hprof redact heap.hprof safe.hprof\n  bookend hprof redact - - < heap.hprof | zstd > safe.hprof.zst\n\nExit codes: 0 done, 1 the dump is broken or broken off"
+    )]
+    Redact {
+        /// The dump; `-` is standard input
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        /// The new file; `-` is standard output
+        #[arg(value_name = "OUT")]
+        output: PathBuf,
+        /// Only bytes and characters: numbers and flags stay
+        #[arg(long)]
+        only_strings: bool,
+    },
 }
 
 #[cfg(feature = "agent")]

@@ -14,6 +14,8 @@ mod events;
 #[cfg(feature = "agent")]
 mod healthcheck;
 #[cfg(feature = "agent")]
+mod hprof;
+#[cfg(feature = "agent")]
 mod jcmd;
 #[cfg(feature = "agent")]
 mod operator;
@@ -53,6 +55,8 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
         Verb::Dump(dump) => dump::dump(&dump),
         #[cfg(feature = "agent")]
         Verb::Jcmd(jcmd) => jcmd::jcmd(&jcmd),
+        #[cfg(feature = "agent")]
+        Verb::Hprof(arguments) => hprof::hprof(&arguments),
         #[cfg(feature = "agent")]
         Verb::Healthcheck(healthcheck) => healthcheck::healthcheck(environment, inherited, &healthcheck),
         #[cfg(feature = "agent")]

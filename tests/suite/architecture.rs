@@ -24,6 +24,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("link", &["units", "sys"]),
     // Libraries: they know neither plan nor roles.
     ("jvm", &["units", "sys", "facts"]),
+    ("hprof", &["units"]),
     ("probe", &["units", "sys"]),
     ("evidence", &["units"]),
     ("store", &["units", "evidence"]),

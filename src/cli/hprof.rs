@@ -1,0 +1,131 @@
+//! `bookend hprof ...`: heap dumps by hand, of any JVM, anywhere.
+
+use super::arguments::{Hprof, HprofVerb};
+use super::output;
+use crate::exit;
+use crate::hprof::{self, Redaction, Structure};
+use crate::units::{ByteSize, Signal};
+use signal_hook::flag::{register, register_conditional_shutdown};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A dump in a file is as secret as the heap was.
+const PRIVATE: u32 = 0o600;
+/// Progress is told so often, on a terminal.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) fn hprof(arguments: &Hprof) -> u8 {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second one ends us at once, if the first cannot be noticed.
+        let code = i32::from(exit::of_signal(Signal::INT));
+        let now = register_conditional_shutdown(signal, code, Arc::clone(&is_interrupted));
+        drop(now.and_then(|_| register(signal, Arc::clone(&is_interrupted))));
+    }
+    let open = |path: &Path| open(path, &is_interrupted);
+    let done = match &arguments.verb {
+        HprofVerb::Summary { dump, json } => summary(&open, dump, *json),
+        HprofVerb::Redact { input, output, only_strings } => redact(&open, input, output, *only_strings),
+    };
+    match done {
+        Ok(()) => exit::SUCCESS,
+        Err(reason) => {
+            output::error(&reason);
+            exit::FAILURE
+        }
+    }
+}
+
+/// How a dump is opened.
+type Open<'a> = &'a dyn Fn(&Path) -> Result<Dump, String>;
+
+fn summary(open: Open<'_>, dump: &Path, json: bool) -> Result<(), String> {
+    let (structure, summary) = hprof::summarize(open(dump)?);
+    if json {
+        let text = serde_json::to_string_pretty(&summary).map_err(|error| error.to_string())?;
+        output::say(&format!("{text}\n"));
+    } else {
+        output::say(&summary.to_string());
+    }
+    // What was counted before is shown all the same.
+    whole(structure.map_err(|error| format!("{}: {error}", dump.display()))?, dump)
+}
+
+fn redact(open: Open<'_>, input: &Path, to: &Path, only_strings: bool) -> Result<(), String> {
+    let how = if only_strings { Redaction::Strings } else { Redaction::Primitives };
+    let from = open(input)?;
+    if is_standard(to) {
+        let structure = hprof::redact(from, io::stdout().lock(), how);
+        return whole(structure.map_err(|error| format!("{}: {error}", input.display()))?, input);
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(to);
+    let file = file.map_err(|error| format!("cannot make {}: {error}", to.display()))?;
+    let structure = hprof::redact(from, file, how).map_err(|error| {
+        drop(std::fs::remove_file(to));
+        format!("{}: {error}", input.display())
+    })?;
+    output::complain(&format!(
+        "{}: {} objects in {}\n",
+        to.display(),
+        structure.instances + structure.object_arrays + structure.primitive_arrays,
+        ByteSize(structure.bytes)
+    ));
+    whole(structure, input)
+}
+
+fn whole(structure: Structure, dump: &Path) -> Result<(), String> {
+    if structure.has_end {
+        return Ok(());
+    }
+    let (dump, bytes) = (dump.display(), structure.bytes);
+    Err(format!("{dump} was broken off: it stops at byte {bytes}, between two records, without an end"))
+}
+
+fn is_standard(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn open(path: &Path, is_interrupted: &Arc<AtomicBool>) -> Result<Dump, String> {
+    let refused = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let (input, size): (Box<dyn Read>, _) = if is_standard(path) {
+        (Box::new(io::stdin().lock()), None)
+    } else {
+        let file = File::open(path).map_err(refused)?;
+        let size = file.metadata().map_err(refused)?.len();
+        (Box::new(file), Some(size))
+    };
+    let shows = io::stderr().is_terminal();
+    let is_interrupted = Arc::clone(is_interrupted);
+    Ok(Dump { input, size, read: 0, told: Instant::now(), shows, is_interrupted })
+}
+
+/// A dump that tells on a terminal how far it is, and ends at Ctrl-C.
+struct Dump {
+    input: Box<dyn Read>,
+    size: Option<u64>,
+    read: u64,
+    told: Instant,
+    shows: bool,
+    is_interrupted: Arc<AtomicBool>,
+}
+
+impl Read for Dump {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_interrupted.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        let count = self.input.read(buffer)?;
+        self.read = self.read.saturating_add(count as u64);
+        if self.shows && self.told.elapsed() > PROGRESS_EVERY {
+            self.told = Instant::now();
+            let whole = self.size.map_or_else(String::new, |size| format!(" of {}", ByteSize(size)));
+            output::complain(&format!("{}{whole}\n", ByteSize(self.read)));
+        }
+        Ok(count)
+    }
+}
