@@ -87,3 +87,6 @@ struct Nothing;
 impl Visitor for Nothing {
     const NEEDS_LAYOUTS: bool = false;
 }
+
+#[cfg(test)]
+mod tests;

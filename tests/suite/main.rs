@@ -34,6 +34,7 @@ mod jvm_crash;
 mod jvm_trouble;
 mod operator;
 mod output;
+mod redaction;
 mod scenario;
 mod setup;
 mod silence;
@@ -63,6 +64,7 @@ fn main() {
     trials.extend(survival::trials(setup));
     trials.extend(triggers::trials(setup));
     trials.extend(artifacts::trials(setup));
+    trials.extend(redaction::trials(setup));
     trials.extend(health::trials(setup));
     trials.extend(operator::trials(setup));
     trials.extend(output::trials(setup));

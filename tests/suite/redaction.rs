@@ -1,0 +1,130 @@
+//! Heap dumps by hand: what is taken out, what stays, what is counted.
+
+use crate::hprof;
+use crate::jvm::{on_each_jvm, port, sick};
+use crate::scenario::Scenario;
+use crate::setup::Setup;
+use libtest_mimic::Trial;
+use std::path::Path;
+use std::process::{Command, Output};
+
+pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
+    on_each_jvm(
+        setup,
+        "hprof",
+        &[("values_are_taken_out_and_the_structure_stays", redacted), ("a_broken_dump_is_named", broken)],
+    )
+}
+
+type Outcome = Result<(), String>;
+
+fn bookend(setup: &Setup, words: &[&str]) -> Output {
+    Command::new(&setup.binary).args(words).output().expect("it starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A dump of the example, and what the JVM itself says of its objects.
+fn dump<'a>(setup: &'a Setup, version: u32, heap: &str) -> (Scenario<'a>, String) {
+    let scenario = Scenario::new(setup);
+    let folder = scenario.folder().display().to_string();
+    let service = Scenario::new(setup).command(sick(setup, version, &["-Xmx256m"], &[heap])).start();
+    port(&service);
+    let pid = service.descendant("SickService").to_string();
+    let answer = bookend(setup, &["dump", "heap", "--pid", &pid, "--to", &folder]);
+    assert!(answer.status.success(), "{}", text(&answer.stderr));
+    let histogram = bookend(setup, &["jcmd", &pid, "GC.class_histogram", "-all"]);
+    service.stop();
+    (scenario, text(&histogram.stdout))
+}
+
+fn summary(setup: &Setup, dump: &Path) -> serde_json::Value {
+    let answer = bookend(setup, &["hprof", "summary", "--json", &dump.display().to_string()]);
+    assert!(answer.status.success(), "{}", text(&answer.stderr));
+    serde_json::from_slice(&answer.stdout).expect("it is JSON")
+}
+
+fn count(bytes: &[u8], word: &str) -> usize {
+    memchr::memmem::find_iter(bytes, word.as_bytes()).count()
+}
+
+/// Every text that the example holds: contents of strings, and its classes' literals.
+const PLANTED: [&str; 4] = ["Customer number ", "@example.com", "SKU-", "ORD-"];
+
+fn redacted(setup: &Setup, version: u32) -> Outcome {
+    let (scenario, histogram) = dump(setup, version, "--heap=32m");
+    let original = scenario.folder().join("heap.hprof");
+    let counts = hprof::walk(&original)?;
+    let before = std::fs::read(&original).map_err(|error| error.to_string())?;
+    assert!(count(&before, "@example.com") > 10_000, "only {}", count(&before, "@example.com"));
+    let tables = summary(setup, &original);
+    for only_strings in [false, true] {
+        let name = if only_strings { "texts.hprof" } else { "values.hprof" };
+        let path = scenario.folder().join(name);
+        let (from, to) = (original.display().to_string(), path.display().to_string());
+        let mut words = vec!["hprof", "redact", &from, &to];
+        if only_strings {
+            words.push("--only-strings");
+        }
+        let answer = bookend(setup, &words);
+        assert!(answer.status.success(), "{}", text(&answer.stderr));
+        assert_eq!(hprof::walk(&path)?, counts);
+        let after = std::fs::read(&path).map_err(|error| error.to_string())?;
+        assert_eq!(after.len(), before.len());
+        for word in PLANTED {
+            assert!(count(&before, word) > 0, "{word} is in no dump: this shows nothing");
+            assert_eq!(count(&after, word), 0, "{word} in {name}");
+        }
+        for kept in ["SickService$Customer", "quantityBySku", "SickService.java", "java/util/HashMap$Node"] {
+            assert!(count(&after, kept) > 0, "{kept} is lost in {name}");
+        }
+        let tables_after = summary(setup, &path);
+        for table in ["objects", "bytes", "classes_by_bytes", "classes_by_objects", "class_loaders", "stacks"]
+        {
+            assert_eq!(tables_after[table], tables[table], "{table} of {name}");
+        }
+        // A second time it is refused: nothing is written over.
+        let again = bookend(setup, &words);
+        assert_eq!(again.status.code(), Some(1));
+        assert!(text(&again.stderr).contains("File exists"), "{}", text(&again.stderr));
+    }
+    // The JVM's own count of what does not change while it is idle.
+    for class in ["SickService$Order", "SickService$Customer"] {
+        let line = histogram.lines().find(|line| line.trim_end().split(' ').any(|word| word == class));
+        let line = line.ok_or_else(|| format!("no {class} in {histogram}"))?;
+        let rows = tables["classes_by_objects"].as_array().expect("a table");
+        let row = rows.iter().find(|row| row["class"] == class).ok_or("not in the summary")?;
+        let objects = row["objects"].as_u64().expect("a number").to_string();
+        assert!(line.split_whitespace().any(|word| word == objects), "{line} and {row}");
+    }
+    Ok(())
+}
+
+/// Cut off, and with a byte too many in the middle, as a short write leaves it.
+fn broken(setup: &Setup, version: u32) -> Outcome {
+    let (scenario, _) = dump(setup, version, "--heap=4m");
+    let whole = std::fs::read(scenario.folder().join("heap.hprof")).map_err(|error| error.to_string())?;
+    let middle = whole.len() / 2;
+    let shifted = [&whole[..middle], b"\0", &whole[middle..]].concat();
+    for (name, bytes, said) in [
+        ("cut", &whole[..middle], "the dump ends at byte"),
+        ("shifted", shifted.as_slice(), "the dump is broken at byte"),
+        ("none", b"something else entirely".as_slice(), "this is no heap dump"),
+        ("endless", &whole[..whole.len() - 9], "was broken off"),
+    ] {
+        let path = scenario.folder().join(name);
+        std::fs::write(&path, bytes).map_err(|error| error.to_string())?;
+        let path = path.display().to_string();
+        let out = scenario.folder().join("out").display().to_string();
+        for words in [&["hprof", "summary", &path][..], &["hprof", "redact", &path, &out]] {
+            let answer = bookend(setup, words);
+            assert_eq!(answer.status.code(), Some(1), "{name}");
+            assert!(text(&answer.stderr).contains(said), "{name}: {}", text(&answer.stderr));
+        }
+        // What is broken is not kept; what is only cut off between two records is.
+        assert_eq!(Path::new(&out).exists(), name == "endless", "{name}");
+    }
+    Ok(())
+}
