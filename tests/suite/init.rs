@@ -168,7 +168,7 @@ fn subreaper(setup: &Setup) -> Outcome {
 
 fn user(setup: &Setup) -> Outcome {
     let ended = Scenario::new(setup)
-        .config("[main]\nuser = \"4711:4712\"\nworkdir = \"/usr\"\nenv = { GREETING = \"hello world\" }\n")
+        .config("[main]\nuser = \"4711:4712\"\nworkdir = \"/usr\"\nenv = { GREETING = \"hello world\" }\n[log]\nlevel = \"error\"\n")
         .shell("id -u; id -g; id -G; pwd; echo \"$HOME $USER $LOGNAME $GREETING\"")
         .finish();
     ended.exits(0).says("4711\n4712\n4712\n/usr\n/ 4711 4711 hello world\n");

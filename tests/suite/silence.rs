@@ -53,7 +53,9 @@ fn of<'b>(bundles: &'b [Bundle], trigger: &str) -> &'b Bundle {
     found.unwrap_or_else(|| panic!("no bundle of {trigger} in {bundles:#?}"))
 }
 
-const SERIAL: &[&str] = &["-XX:+UseSerialGC", "-Xmx512m"];
+/// Whoever needs compiled code waits for it: interpreted, a loop does reach safepoints, and
+/// on a busy machine the compiler may take longer than we wait.
+const SERIAL: &[&str] = &["-XX:+UseSerialGC", "-Xmx512m", "-XX:-BackgroundCompilation"];
 
 /// Nothing reaches a safepoint: no thread dump, no shutdown; the kernel's view, and
 /// the crash report just before the SIGKILL, which names the thread that spins.
