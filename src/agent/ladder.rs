@@ -5,7 +5,7 @@
 //! nobody's answer takes its place.
 
 use super::artifact::{
-    GcLog, VM_COMMANDS, ask_by_quit, capture_answers, capture_files, capture_gc_log, capture_heap,
+    GcLog, HeapDump, VM_COMMANDS, ask_by_quit, capture_answers, capture_files, capture_gc_log, capture_heap,
     capture_histogram, capture_os, capture_program, capture_recording, capture_threads,
     capture_virtual_threads, stop_recording,
 };
@@ -20,7 +20,7 @@ use crate::output::Ring;
 use crate::plan::{Plan, Variables};
 use crate::sys::process::Pid;
 use crate::sys::signals::Inherited;
-use crate::units::{ByteSize, format_duration};
+use crate::units::{ByteSize, Recipe, format_duration};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -88,7 +88,6 @@ impl Step {
             Work::Threads { number, .. } => format!("threads-{number}.txt"),
             Work::VirtualThreads => "threads.json".to_owned(),
             Work::Recording(_) => "recording.jfr".to_owned(),
-            Work::Heap { .. } => "heap.hprof".to_owned(),
             _ => return None,
         })
     }
@@ -190,9 +189,10 @@ impl Ladder<'_> {
         let patience = self.patience(estimate);
         let work = self.work(&step, patience, logs_gc);
         let mut is_cut = false;
+        let ends_itself = matches!(step.work, Work::Heap { .. });
         let records = tokio::select! {
             records = work => records,
-            () = self.occasion.is_over() => {
+            () = self.occasion.is_over(), if !ends_itself => {
                 is_cut = true;
                 // It may be lent to the JVM's user.
                 drop(self.bundle.take_back());
@@ -208,6 +208,8 @@ impl Ladder<'_> {
         for record in records {
             self.push(record);
         }
+        // What a dump ends with by itself at the end of the time has nothing to say of the JVM.
+        is_cut |= ends_itself && self.occasion.left().is_zero();
         if is_complete {
             self.rates.learn(step.kind, size, begun.elapsed().saturating_sub(step.own_time));
         }
@@ -266,7 +268,10 @@ impl Ladder<'_> {
                 capture_recording(session, bundle, recording, whole.min(occasion.until())).await
             }
             Work::Heap { live } => {
-                capture_heap(session, bundle, "heap.hprof", *live, self.rates, occasion.until()).await
+                let recipe = self.plan.evidence.as_ref().map_or(Recipe::PLAIN, |evidence| evidence.heap);
+                let dump = HeapDump { name: "heap.hprof", live: *live, recipe };
+                let (rates, until) = (&*self.rates, occasion.until());
+                return capture_heap(session, bundle, &dump, rates, until, occasion.is_over()).await;
             }
         }]
     }

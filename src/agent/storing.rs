@@ -37,9 +37,10 @@ pub(super) fn store_all(store: &Directory, captured: Captured) -> Stored {
     for record in &mut manifest.artifacts {
         let Some(file) = record.file.clone() else { continue };
         let path = bundle.folder().join(&file);
-        let digest = digest_file(&path, is_late);
+        // What was digested while it was written is not read again.
+        let digest = if record.sha256.is_some() { Ok(None) } else { digest_file(&path, is_late) };
         match store.put(&path, &format!("{folder}/{file}")) {
-            Ok(()) => complete += usize::from(record.status == Status::Complete),
+            Ok(()) => complete += usize::from(record.status == Status::Complete && record.of.is_none()),
             Err(reason) => {
                 error!("{} is captured and not stored: {reason}", record.artifact);
                 let took = Duration::from_millis(record.duration_ms);
@@ -65,7 +66,8 @@ pub(super) fn store_all(store: &Directory, captured: Captured) -> Stored {
     }
     bundle.remove();
     let path = store.path(&folder);
-    let artifacts = format!("{complete}/{}", manifest.artifacts.len());
+    let asked_for = manifest.artifacts.iter().filter(|record| record.of.is_none()).count();
+    let artifacts = format!("{complete}/{asked_for}");
     let trigger = manifest.event.trigger;
     match written {
         Ok(()) => {

@@ -108,7 +108,7 @@ pub(super) struct Check {
 #[cfg(feature = "agent")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bookend dump threads --to -\n  bookend dump heap --pid 7 --to /tmp\n  bookend dump all              to the store, as a rule would\n\nExit codes: 0 the dump is whole, 1 it is not"
+    after_help = "Examples:\n  bookend dump threads --to -\n  bookend dump heap --pid 7 --to /tmp\n  bookend dump heap --redact --compress\n  bookend dump all              to the store, as a rule would\n\nExit codes: 0 the dump is whole, 1 it is not"
 )]
 pub(super) struct Dump {
     /// What to take
@@ -120,6 +120,12 @@ pub(super) struct Dump {
     /// The folder to write to; `-` prints text to standard output [default: the current one; for `all`, the store]
     #[arg(long, value_name = "DIR")]
     pub(super) to: Option<PathBuf>,
+    /// Take all values out of a heap dump: classes, references and sizes stay
+    #[arg(long)]
+    pub(super) redact: bool,
+    /// Compress a heap dump (zstd)
+    #[arg(long)]
+    pub(super) compress: bool,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,

@@ -3,12 +3,12 @@
 use super::arguments::{Dump, DumpArtifact};
 use super::{client, operator, output};
 use crate::agent::{
-    ERROR, Rates, Request, capture_heap, capture_histogram, capture_recording, capture_threads,
+    ERROR, HeapDump, Rates, Request, capture_heap, capture_histogram, capture_recording, capture_threads,
 };
 use crate::config::Recording;
 use crate::evidence::{ArtifactRecord, Bundle, Status};
 use crate::jvm::Session;
-use crate::units::{ByteSize, format_duration};
+use crate::units::{ByteSize, Compression, Recipe, Redaction, format_duration};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -79,11 +79,14 @@ async fn take(arguments: &Dump, to: &Path, begun: &client::Begun) -> Result<(), 
         DumpArtifact::All => &every[..],
         only => std::slice::from_ref(only),
     };
+    let redaction = if arguments.redact { Redaction::Primitives } else { Redaction::None };
+    let compression = if arguments.compress { Compression::Zstd } else { Compression::None };
+    let recipe = Recipe { redaction, compression };
     let mut trouble = None;
     for artifact in wanted {
         let started = Instant::now();
-        let (name, work) = begin(*artifact, &session, &bundle, deadline);
-        let record = with_progress(work, &bundle.unfinished(name)).await;
+        let (name, work) = begin(*artifact, &session, &bundle, recipe, deadline);
+        let record = with_progress(work, &bundle.unfinished(&name)).await;
         match finish(&record, &bundle, to) {
             Ok(path) => {
                 let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
@@ -106,9 +109,10 @@ fn begin<'a>(
     artifact: DumpArtifact,
     session: &'a Session,
     bundle: &'a Bundle,
+    recipe: Recipe,
     deadline: Instant,
-) -> (&'static str, Work<'a>) {
-    match artifact {
+) -> (String, Work<'a>) {
+    let (name, work): (&str, Work<'a>) = match artifact {
         DumpArtifact::Threads | DumpArtifact::All => {
             ("threads-1.txt", Box::pin(capture_threads(session, bundle, "threads-1.txt", deadline)))
         }
@@ -121,13 +125,23 @@ fn begin<'a>(
                 async move { capture_recording(session, bundle, &Recording::default(), deadline).await },
             ),
         ),
-        DumpArtifact::Heap => (
-            "heap.hprof",
-            Box::pin(async move {
-                capture_heap(session, bundle, "heap.hprof", false, &Rates::default(), deadline).await
-            }),
-        ),
-    }
+        DumpArtifact::Heap => {
+            let dump = HeapDump { name: "heap.hprof", live: false, recipe };
+            let work = async move {
+                let whole = std::future::pending();
+                let records = capture_heap(session, bundle, &dump, &Rates::default(), deadline, whole).await;
+                // Its summary is for stores: `bookend hprof summary` makes another.
+                let summaries = records.iter().skip(1).filter_map(|record| record.file.as_ref());
+                for file in summaries {
+                    drop(std::fs::remove_file(bundle.folder().join(file)));
+                }
+                let nothing = || ArtifactRecord::failed("heap", "nothing came of it", Duration::ZERO);
+                records.into_iter().next().unwrap_or_else(nothing)
+            };
+            return (dump.file(), Box::pin(work));
+        }
+    };
+    (name.to_owned(), work)
 }
 
 fn finish(record: &ArtifactRecord, bundle: &Bundle, to: &Path) -> Result<PathBuf, String> {

@@ -3,8 +3,8 @@
 use super::arguments::{Hprof, HprofVerb};
 use super::output;
 use crate::exit;
-use crate::hprof::{self, Redaction, Structure};
-use crate::units::{ByteSize, Signal};
+use crate::hprof::{self, Structure};
+use crate::units::{ByteSize, Redaction, Signal};
 use signal_hook::flag::{register, register_conditional_shutdown};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read};

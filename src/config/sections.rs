@@ -11,7 +11,7 @@ use super::reader::{Context, Reader};
 use super::rules::{LastResort, Limit, When};
 use super::trigger::Trigger;
 use super::values::{Format, Forwarding, Level, Reachable, Setting, StoreUrl};
-use crate::units::Signal;
+use crate::units::{Compression, Redaction, Signal};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +34,7 @@ pub struct Config {
     pub jvm: Jvm,
     pub hooks: Vec<Hook>,
     pub rules: Vec<Rule>,
+    pub heap: Heap,
     pub store: Store,
     pub log: Log,
 }
@@ -137,6 +138,13 @@ pub struct Store {
     pub url: Option<Setting<StoreUrl>>,
 }
 
+/// `[heap]`: what is done to heap dumps.
+#[derive(Clone, Debug)]
+pub struct Heap {
+    pub redact: Setting<Redaction>,
+    pub compression: Setting<Compression>,
+}
+
 /// `[log]`
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -156,6 +164,7 @@ impl Config {
         let jvm = root.section("jvm", context);
         let hooks = root.list("hook", context);
         let rules = root.list("rule", context);
+        let heap = root.section("heap", context);
         let store = root.section("store", context);
         let log = root.section("log", context);
         root.finish(context);
@@ -171,6 +180,7 @@ impl Config {
             jvm: Jvm::read(jvm, context),
             hooks: hooks.into_iter().filter_map(|hook| Hook::read(hook, context)).collect(),
             rules: rules.into_iter().filter_map(|rule| Rule::read(rule, context)).collect(),
+            heap: Heap::read(heap, context),
             store: Store::read(store, context),
             log: Log::read(log, context),
         }
@@ -277,6 +287,17 @@ impl Hook {
 impl Store {
     fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
         let section = Self { url: reader.optional("url", context) };
+        reader.finish(context);
+        section
+    }
+}
+
+impl Heap {
+    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
+        let section = Self {
+            redact: reader.or("redact", Redaction::None, context),
+            compression: reader.or("compression", Compression::Zstd, context),
+        };
         reader.finish(context);
         section
     }

@@ -3,7 +3,7 @@
 use super::diagnostics::{Diagnostic, Place};
 use super::document::{Node, Value};
 use super::reader::{FromNode, expected, resolve, resolve_node, suggestion};
-use crate::units::{ByteSize, Signal, format_duration, parse_duration};
+use crate::units::{ByteSize, Compression, Redaction, Signal, format_duration, parse_duration};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,6 +61,13 @@ impl Words for super::sections::OnFailure {
     const WORDS: &'static [(&'static str, Self)] = &[("abort", Self::Abort), ("continue", Self::Continue)];
 }
 
+impl Words for Redaction {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("strings", Self::Strings), ("primitives", Self::Primitives)];
+}
+impl Words for Compression {
+    const WORDS: &'static [(&'static str, Self)] = &[("zstd", Self::Zstd), ("none", Self::None)];
+}
 impl Words for super::rules::LastResort {
     const WORDS: &'static [(&'static str, Self)] =
         &[("crash-report", Self::CrashReport), ("none", Self::Nothing)];
@@ -106,6 +113,8 @@ read_as_words! {
     Level => "a log level: \"error\", \"warn\", \"info\" or \"debug\"",
     super::sections::Stage => "a stage: \"pre-start\" or \"post-stop\"",
     super::sections::OnFailure => "\"abort\" or \"continue\"",
+    Redaction => "what to take out of a heap dump: \"none\", \"strings\" or \"primitives\"",
+    Compression => "\"zstd\" or \"none\"",
     super::rules::LastResort => "\"crash-report\" or \"none\"",
 }
 

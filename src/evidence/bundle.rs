@@ -67,13 +67,14 @@ impl Bundle {
         self.folder.join(format!(".{name}.unfinished"))
     }
 
-    /// Opens the unfinished `name` for writing; it must not be there.
+    /// Opens the unfinished `name`; it must not be there.
     ///
     /// # Errors
     /// As opening it does.
     pub fn open(&self, name: &str) -> io::Result<(PathBuf, File)> {
         let path = self.unfinished(name);
-        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_FILE).open(&path)?;
         Ok((path, file))
     }
 

@@ -1,15 +1,41 @@
 //! SHA-256 of what is stored.
 
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 /// Size in bytes and SHA-256 in hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Digest {
     pub bytes: u64,
     pub sha256: String,
+}
+
+/// What a digest is of.
+#[derive(Clone, Debug)]
+pub enum Digested {
+    /// Of all of it.
+    Whole(Digest),
+    /// Names, classes and stacks, and behind them the objects, which came earlier.
+    Halves([Digest; 2]),
+}
+
+impl Digested {
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Whole(whole) => whole.bytes,
+            Self::Halves(halves) => halves.iter().map(|half| half.bytes).sum(),
+        }
+    }
+
+    pub fn of(names: Option<Digest>, rest: Digest) -> Self {
+        match names {
+            Some(names) => Self::Halves([names, rest]),
+            None => Self::Whole(rest),
+        }
+    }
 }
 
 /// A digest in the making.

@@ -1,6 +1,6 @@
 //! `manifest.json`: what happened, what was saved, what was not and why.
 
-use super::digest::Digest;
+use super::digest::{Digest, Digested};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -110,10 +110,40 @@ pub enum Status {
     Skipped,
 }
 
+/// What a compressed artifact holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Content {
+    pub bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Where its end came before its begin: its names, and its objects behind them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halves: Option<[Digest; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<u64>,
+    /// What was taken out of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redacted: Option<&'static str>,
+}
+
+impl Content {
+    pub fn new(digested: Digested, objects: u64, redacted: Option<&'static str>) -> Self {
+        let bytes = digested.bytes();
+        let (sha256, halves) = match digested {
+            Digested::Whole(whole) => (Some(whole.sha256), None),
+            Digested::Halves(halves) => (None, Some(halves)),
+        };
+        Self { bytes, sha256, halves, objects: Some(objects), redacted }
+    }
+}
+
 /// One artifact.
 #[derive(Clone, Debug, Serialize)]
 pub struct ArtifactRecord {
     pub artifact: &'static str,
+    /// The artifact that it was made from: nobody asked for it alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<&'static str>,
     pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -121,6 +151,9 @@ pub struct ArtifactRecord {
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Where the file is a form of something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
     /// How long it took to capture.
     pub duration_ms: u64,
     /// Why it is not whole, or how it was got where that is not the usual way.
@@ -137,10 +170,12 @@ impl ArtifactRecord {
     fn new(artifact: &'static str, status: Status, took: Duration) -> Self {
         Self {
             artifact,
+            of: None,
             status,
             file: None,
             bytes: None,
             sha256: None,
+            content: None,
             duration_ms: milliseconds(took),
             reason: None,
             estimate_ms: None,
@@ -178,6 +213,25 @@ impl ArtifactRecord {
     #[must_use]
     pub fn with_digest(self, digest: Digest) -> Self {
         Self { bytes: Some(digest.bytes), sha256: Some(digest.sha256), ..self }
+    }
+
+    #[must_use]
+    pub fn made_of(self, artifact: &'static str) -> Self {
+        Self { of: Some(artifact), ..self }
+    }
+
+    #[must_use]
+    pub fn with_content(self, content: Content) -> Self {
+        Self { content: Some(content), ..self }
+    }
+
+    /// Of a file in which what came last stands first.
+    #[must_use]
+    pub fn with_digested(self, digested: Digested) -> Self {
+        match digested {
+            Digested::Whole(digest) => self.with_digest(digest),
+            Digested::Halves(_) => Self { bytes: Some(digested.bytes()), ..self },
+        }
     }
 
     /// Adds to what is said of it.

@@ -9,9 +9,11 @@ mod digest;
 mod manifest;
 mod mask;
 mod overwrite;
+mod pipeline;
 
 pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER, clear_unfinished, forget};
 pub use digest::{Digest, Hasher, digest_file};
-pub use manifest::{ArtifactRecord, Event, Jvm, Lost, Manifest, Service, Status, Stop, Tool};
+pub use manifest::{ArtifactRecord, Content, Event, Jvm, Lost, Manifest, Service, Status, Stop, Tool};
 pub use mask::{KnownMasked, MASKED, mask, mask_known, remember_secrets, secrets_with};
 pub use overwrite::overwrite_secrets;
+pub use pipeline::{Piped, Sink, pipe};

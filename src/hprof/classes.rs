@@ -77,7 +77,7 @@ impl Classes {
     /// Reads a class dump that begins behind its tag, without going on.
     pub(super) fn read<R: Read, W: Write>(
         &mut self,
-        stream: &mut Stream<R, W>,
+        stream: &mut Stream<'_, R, W>,
         identifier: usize,
     ) -> Result<ClassRecord, DumpError> {
         // Identifier, stack, six identifiers, instance size.
@@ -171,10 +171,14 @@ fn note(primitives: &mut Vec<(usize, usize)>, kind: u8, at: usize, width: usize)
     }
 }
 
-fn width<R: Read, W: Write>(stream: &Stream<R, W>, kind: u8, identifier: usize) -> Result<usize, DumpError> {
+fn width<R: Read, W: Write>(
+    stream: &Stream<'_, R, W>,
+    kind: u8,
+    identifier: usize,
+) -> Result<usize, DumpError> {
     size_of(kind, identifier).ok_or_else(|| stream.broken(format!("there is no type {kind}")))
 }
 
-fn checked<R: Read, W: Write>(stream: &Stream<R, W>, size: usize) -> Result<usize, DumpError> {
+fn checked<R: Read, W: Write>(stream: &Stream<'_, R, W>, size: usize) -> Result<usize, DumpError> {
     if size > WHOLE_LIMIT { Err(stream.broken("a class is longer than any JVM's")) } else { Ok(size) }
 }

@@ -15,10 +15,10 @@ mod summary;
 mod walk;
 
 pub use format::DumpError;
-pub use redact::Redaction;
 pub use summary::Summary;
 pub use walk::Structure;
 
+use crate::units::Redaction;
 use redact::Redactor;
 use std::io::{Read, Write, sink};
 use summary::Summarizer;
@@ -29,18 +29,23 @@ use walk::{Both, Visitor, walk};
 /// Up to its first object it is held in memory where it is redacted (names come before the
 /// classes that tell what they name): 1 to 15 MB of what a JVM writes.
 ///
+/// `names`: this dump's names, classes and stacks come in between its objects. They go there,
+/// and belong in front of what goes to `output`: so readers expect it (Eclipse MAT looks a
+/// class's name up when it meets the class). Then they are held to the end.
+///
 /// # Errors
 /// What is wrong with the dump and at which byte, or why it cannot be read or written.
 /// What was written until then is sound, and redacted.
 pub fn pass(
     input: impl Read,
     output: impl Write,
-    redaction: Option<Redaction>,
+    names: Option<&mut dyn Write>,
+    redaction: Redaction,
 ) -> (Result<Structure, DumpError>, Summary) {
     match redaction {
-        None => run(input, output, Nothing, false),
-        Some(Redaction::Strings) => run(input, output, Redactor::<false>::new(), true),
-        Some(Redaction::Primitives) => run(input, output, Redactor::<true>::new(), true),
+        Redaction::None => run(input, output, names, Nothing, false),
+        Redaction::Strings => run(input, output, names, Redactor::<false>::new(), true),
+        Redaction::Primitives => run(input, output, names, Redactor::<true>::new(), true),
     }
 }
 
@@ -50,8 +55,9 @@ pub fn pass(
 /// As [`pass`].
 pub fn redact(input: impl Read, output: impl Write, redaction: Redaction) -> Result<Structure, DumpError> {
     match redaction {
-        Redaction::Strings => passed(walk(input, output, &mut Redactor::<false>::new(), true)),
-        Redaction::Primitives => passed(walk(input, output, &mut Redactor::<true>::new(), true)),
+        Redaction::None => passed(walk(input, output, None, &mut Nothing, false)),
+        Redaction::Strings => passed(walk(input, output, None, &mut Redactor::<false>::new(), true)),
+        Redaction::Primitives => passed(walk(input, output, None, &mut Redactor::<true>::new(), true)),
     }
 }
 
@@ -60,7 +66,7 @@ pub fn redact(input: impl Read, output: impl Write, redaction: Redaction) -> Res
 /// # Errors
 /// As [`pass`].
 pub fn summarize(input: impl Read) -> (Result<Structure, DumpError>, Summary) {
-    run(input, sink(), Nothing, false)
+    run(input, sink(), None, Nothing, false)
 }
 
 fn passed((structure, result): (Structure, Result<(), DumpError>)) -> Result<Structure, DumpError> {
@@ -70,12 +76,13 @@ fn passed((structure, result): (Structure, Result<(), DumpError>)) -> Result<Str
 fn run<V: Visitor>(
     input: impl Read,
     output: impl Write,
+    names: Option<&mut dyn Write>,
     visitor: V,
     holds: bool,
 ) -> (Result<Structure, DumpError>, Summary) {
     // The summary sees what is there before the redactor takes it out.
     let mut both = Both(Summarizer::default(), visitor);
-    let walked = walk(input, output, &mut both, holds);
+    let walked = walk(input, output, names, &mut both, holds);
     let summary = both.0.finish(&walked.0);
     (passed(walked), summary)
 }

@@ -10,15 +10,6 @@ use super::format::{BYTE, CHARACTER};
 use super::walk::{Frame, Visitor};
 use std::ops::Range;
 
-/// How much is taken out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redaction {
-    /// Byte and character arrays: all text.
-    Strings,
-    /// All arrays of primitives, and all fields that are no references.
-    Primitives,
-}
-
 /// What stands in place of a text's letters: a name as long as before.
 const BLANK: u8 = b'*';
 
@@ -28,7 +19,7 @@ pub(super) struct Redactor<const ALL: bool> {
     names: Ids,
     /// Of texts that are held: where they stand.
     texts: Vec<(u64, Range<usize>)>,
-    /// Objects have begun: nothing is held any more.
+    /// Nothing is held any more.
     is_late: bool,
     /// The array that passes is to be blanked.
     blanks: bool,
@@ -47,16 +38,14 @@ impl<const ALL: bool> Redactor<ALL> {
 impl<const ALL: bool> Visitor for Redactor<ALL> {
     const NEEDS_LAYOUTS: bool = ALL;
 
-    fn text(&mut self, id: u64, text: &mut [u8], offset: u64) {
+    fn text(&mut self, id: u64, text: &mut [u8], begin: usize) {
         if self.is_late {
-            // A frame of a virtual thread may name it later (JDK 22 and up): better no
-            // name than a secret.
+            // A frame of a virtual thread may name it later: better no name than a secret.
             if !self.names.contains(&id) {
                 text.fill(BLANK);
             }
             return;
         }
-        let begin = usize::try_from(offset).unwrap_or(usize::MAX);
         self.texts.push((id, begin..begin.saturating_add(text.len())));
     }
 
@@ -79,7 +68,7 @@ impl<const ALL: bool> Visitor for Redactor<ALL> {
         }
     }
 
-    fn first_object(&mut self, held: &mut [u8]) {
+    fn names_are_known(&mut self, held: &mut [u8]) {
         self.is_late = true;
         for (id, place) in std::mem::take(&mut self.texts) {
             if let (false, Some(text)) = (self.names.contains(&id), held.get_mut(place)) {

@@ -12,9 +12,13 @@ pub(super) const WHOLE_LIMIT: usize = WINDOW / 2;
 const HELD_LIMIT: usize = 64 << 20;
 
 /// From `input` to `output`, through the window.
-pub(super) struct Stream<R, W> {
+pub(super) struct Stream<'n, R, W> {
     input: R,
     output: W,
+    /// Where names go that come in between objects; else they go where all goes.
+    names: Option<&'n mut dyn Write>,
+    /// What passes is a name.
+    is_name: bool,
     window: Vec<u8>,
     /// Where the next byte to be looked at is in the window.
     at: usize,
@@ -25,10 +29,30 @@ pub(super) struct Stream<R, W> {
     held: Option<Vec<u8>>,
 }
 
-impl<R: Read, W: Write> Stream<R, W> {
-    pub(super) fn new(input: R, output: W, holds: bool) -> Self {
+impl<'n, R: Read, W: Write> Stream<'n, R, W> {
+    pub(super) fn new(input: R, output: W, names: Option<&'n mut dyn Write>, holds: bool) -> Self {
         let held = holds.then(Vec::new);
-        Self { input, output, window: vec![0; WINDOW], at: 0, end: 0, offset: 0, held }
+        let window = vec![0; WINDOW];
+        Self { input, output, names, is_name: true, window, at: 0, end: 0, offset: 0, held }
+    }
+
+    /// Names come in between objects, and go elsewhere.
+    pub(super) fn parts_names(&self) -> bool {
+        self.names.is_some()
+    }
+
+    /// What passes from here on is a name, or not.
+    pub(super) fn turn(&mut self, is_name: bool) -> Result<(), DumpError> {
+        if self.is_name != is_name && self.parts_names() {
+            self.forget_passed()?;
+        }
+        self.is_name = is_name;
+        Ok(())
+    }
+
+    /// Of the next byte in what is held back.
+    pub(super) fn held_position(&self) -> usize {
+        self.held.as_ref().map_or(0, Vec::len).saturating_add(self.at)
     }
 
     /// The offset in the dump.
@@ -110,17 +134,20 @@ impl<R: Read, W: Write> Stream<R, W> {
 
     fn write_passed(&mut self) -> Result<(), DumpError> {
         let passed = self.window.get(..self.at).unwrap_or_default();
-        match &mut self.held {
-            Some(held) if held.len().saturating_add(passed.len()) > HELD_LIMIT => Err(DumpError::Broken {
-                at: self.offset,
-                what: "its names and classes are more than any JVM has".to_owned(),
-            }),
-            Some(held) => {
-                held.extend_from_slice(passed);
-                Ok(())
+        let is_object = self.names.is_some() && !self.is_name;
+        if let (false, Some(held)) = (is_object, &mut self.held) {
+            if held.len().saturating_add(passed.len()) > HELD_LIMIT {
+                let what = "its names and classes are more than any JVM has".to_owned();
+                return Err(DumpError::Broken { at: self.offset, what });
             }
-            None => self.output.write_all(passed).map_err(DumpError::Write),
+            held.extend_from_slice(passed);
+            return Ok(());
         }
+        let output: &mut dyn Write = match &mut self.names {
+            Some(names) if self.is_name => names,
+            _ => &mut self.output,
+        };
+        output.write_all(passed).map_err(DumpError::Write)
     }
 
     /// Everything that was held back, to be changed once more before it is written; from
@@ -129,7 +156,11 @@ impl<R: Read, W: Write> Stream<R, W> {
         self.forget_passed()?;
         let mut held = self.held.take().unwrap_or_default();
         change(&mut held);
-        self.output.write_all(&held).map_err(DumpError::Write)
+        let output: &mut dyn Write = match &mut self.names {
+            Some(names) => names,
+            None => &mut self.output,
+        };
+        output.write_all(&held).map_err(DumpError::Write)
     }
 
     /// Writes what was passed.

@@ -92,11 +92,11 @@ enum Kind {
 /// Counts what passes.
 #[derive(Debug, Default)]
 pub(super) struct Summarizer {
-    /// Until objects begin.
+    /// Until all names are known.
     texts: ById<Box<str>>,
     /// By class.
     names: ById<Box<str>>,
-    /// By serial number, until objects begin.
+    /// By serial number, until all names are known.
     serials: ById<u64>,
     frames: ById<String>,
     stacks: Vec<Vec<String>>,
@@ -112,14 +112,14 @@ pub(super) struct Summarizer {
     /// The class of each loader, once it passed.
     loaders: ById<u64>,
     is_text: bool,
-    objects_began: bool,
+    names_are_known: bool,
 }
 
 impl Visitor for Summarizer {
     const NEEDS_LAYOUTS: bool = false;
 
-    fn text(&mut self, id: u64, text: &mut [u8], _offset: u64) {
-        if !self.objects_began {
+    fn text(&mut self, id: u64, text: &mut [u8], _offset: usize) {
+        if !self.names_are_known {
             self.texts.insert(id, String::from_utf8_lossy(text).into());
         }
     }
@@ -128,7 +128,7 @@ impl Visitor for Summarizer {
         if let Some(name) = self.texts.get(&name) {
             self.names.insert(class, readable(name).into());
         }
-        if !self.objects_began {
+        if !self.names_are_known {
             self.serials.insert(serial, class);
         }
     }
@@ -167,8 +167,8 @@ impl Visitor for Summarizer {
         self.loaders.entry(class.loader).or_insert(0);
     }
 
-    fn first_object(&mut self, _held: &mut [u8]) {
-        self.objects_began = true;
+    fn names_are_known(&mut self, _held: &mut [u8]) {
+        self.names_are_known = true;
         self.texts = ById::default();
         self.serials = ById::default();
         self.frames = ById::default();

@@ -8,8 +8,8 @@ use std::io::{Read, Write};
 /// Who looks at what passes, and may change bytes that are no lengths, identifiers or
 /// references.
 pub(super) trait Visitor {
-    /// A UTF8 record; its text begins so many bytes into the dump.
-    fn text(&mut self, _id: u64, _text: &mut [u8], _offset: u64) {}
+    /// A UTF8 record; where its text begins in what is held.
+    fn text(&mut self, _id: u64, _text: &mut [u8], _offset: usize) {}
     fn class_name(&mut self, _serial: u64, _class: u64, _name: u64) {}
     fn frame(&mut self, _frame: &Frame) {}
     /// A stack: of which thread, and its frames, the innermost first.
@@ -18,8 +18,9 @@ pub(super) trait Visitor {
     fn thread(&mut self, _serial: u64) {}
     /// A class, and its whole record.
     fn class(&mut self, _class: &ClassRecord, _record: &mut [u8]) {}
-    /// Before the first object: what was held so far, to be changed once more.
-    fn first_object(&mut self, _held: &mut [u8]) {}
+    /// Before the first object, or at the end where names come in between: all names are
+    /// known. What was held, to be changed once more.
+    fn names_are_known(&mut self, _held: &mut [u8]) {}
     fn instance(&mut self, _id: u64, _class: u64, _fields: &mut [u8], _layout: Option<&Layout>) {}
     fn object_array(&mut self, _class: u64, _length: u64, _identifier: usize) {}
     /// An array of primitives: its type, and how many.
@@ -37,7 +38,7 @@ pub(super) struct Both<A, B>(pub(super) A, pub(super) B);
 impl<A: Visitor, B: Visitor> Visitor for Both<A, B> {
     const NEEDS_LAYOUTS: bool = A::NEEDS_LAYOUTS || B::NEEDS_LAYOUTS;
 
-    fn text(&mut self, id: u64, text: &mut [u8], offset: u64) {
+    fn text(&mut self, id: u64, text: &mut [u8], offset: usize) {
         self.0.text(id, text, offset);
         self.1.text(id, text, offset);
     }
@@ -67,9 +68,9 @@ impl<A: Visitor, B: Visitor> Visitor for Both<A, B> {
         self.1.class(class, record);
     }
 
-    fn first_object(&mut self, held: &mut [u8]) {
-        self.0.first_object(held);
-        self.1.first_object(held);
+    fn names_are_known(&mut self, held: &mut [u8]) {
+        self.0.names_are_known(held);
+        self.1.names_are_known(held);
     }
 
     fn instance(&mut self, id: u64, class: u64, fields: &mut [u8], layout: Option<&Layout>) {
@@ -123,27 +124,29 @@ pub struct Structure {
 /// error, if there is one.
 ///
 /// `holds`: keeps all that comes before the first object, so that it can be changed.
+/// `names`: that is no matter of order, and goes there.
 pub(super) fn walk<R: Read, W: Write, V: Visitor>(
     input: R,
     output: W,
+    names: Option<&mut dyn Write>,
     visitor: &mut V,
     holds: bool,
 ) -> (Structure, Result<(), DumpError>) {
     let mut walker = Walker {
-        stream: Stream::new(input, output, holds),
+        stream: Stream::new(input, output, names, holds),
         identifier: 8,
         classes: Classes::default(),
         structure: Structure::default(),
-        objects_began: false,
+        names_ended: false,
     };
     let walked = walker.walk(visitor);
     // What is in front of an error is passed on.
-    let finished = walker.begin_objects(visitor).and_then(|()| walker.stream.flush());
+    let finished = walker.end_names(visitor).and_then(|()| walker.stream.flush());
     walker.structure.bytes = walker.stream.position();
     (walker.structure, walked.and(finished))
 }
 
-fn read_header<R: Read, W: Write>(stream: &mut Stream<R, W>) -> Result<usize, DumpError> {
+fn read_header<R: Read, W: Write>(stream: &mut Stream<'_, R, W>) -> Result<usize, DumpError> {
     let begin = stream.look(VERSION.len()).map_err(|error| match error {
         DumpError::Short { .. } => DumpError::NoDump,
         error => error,
@@ -163,15 +166,15 @@ fn read_header<R: Read, W: Write>(stream: &mut Stream<R, W>) -> Result<usize, Du
     Ok(identifier)
 }
 
-struct Walker<R, W> {
-    stream: Stream<R, W>,
+struct Walker<'n, R, W> {
+    stream: Stream<'n, R, W>,
     identifier: usize,
     classes: Classes,
     structure: Structure,
-    objects_began: bool,
+    names_ended: bool,
 }
 
-impl<R: Read, W: Write> Walker<R, W> {
+impl<R: Read, W: Write> Walker<'_, R, W> {
     fn walk<V: Visitor>(&mut self, visitor: &mut V) -> Result<(), DumpError> {
         self.identifier = read_header(&mut self.stream)?;
         while !self.stream.is_over()? {
@@ -182,6 +185,8 @@ impl<R: Read, W: Write> Walker<R, W> {
             if self.structure.has_end {
                 return Err(self.stream.broken("something follows the end of the dump"));
             }
+            self.stream
+                .turn(![tag::HEAP_DUMP, tag::HEAP_DUMP_SEGMENT, tag::HEAP_DUMP_END].contains(&kind))?;
             match kind {
                 tag::HEAP_DUMP | tag::HEAP_DUMP_SEGMENT => {
                     self.stream.pass(9);
@@ -204,7 +209,7 @@ impl<R: Read, W: Write> Walker<R, W> {
     }
 
     fn name<V: Visitor>(&mut self, kind: u8, length: u64, visitor: &mut V) -> Result<(), DumpError> {
-        let offset = self.stream.position();
+        let offset = self.stream.held_position();
         let size = usize::try_from(length).unwrap_or(usize::MAX);
         let size = size.checked_add(9).filter(|size| *size <= WHOLE_LIMIT);
         let Some(size) = size else {
@@ -225,7 +230,7 @@ impl<R: Read, W: Write> Walker<R, W> {
             tag::UTF8 => {
                 let id = number(record, 9, identifier);
                 let begin = 9 + identifier;
-                visitor.text(id, record.get_mut(begin..).unwrap_or_default(), offset + begin as u64);
+                visitor.text(id, record.get_mut(begin..).unwrap_or_default(), offset + begin);
             }
             tag::LOAD_CLASS => {
                 // Serial number, class, stack, name.
@@ -362,9 +367,13 @@ impl<R: Read, W: Write> Walker<R, W> {
     }
 
     fn begin_objects<V: Visitor>(&mut self, visitor: &mut V) -> Result<(), DumpError> {
-        if std::mem::replace(&mut self.objects_began, true) {
+        if self.stream.parts_names() { Ok(()) } else { self.end_names(visitor) }
+    }
+
+    fn end_names<V: Visitor>(&mut self, visitor: &mut V) -> Result<(), DumpError> {
+        if std::mem::replace(&mut self.names_ended, true) {
             return Ok(());
         }
-        self.stream.release(|held| visitor.first_object(held))
+        self.stream.release(|held| visitor.names_are_known(held))
     }
 }

@@ -20,6 +20,7 @@ use crate::config::{
     StoreUrl, Trigger, When, default_rules,
 };
 use crate::facts::{Facts, Platform};
+use crate::units::Recipe;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -74,6 +75,8 @@ pub struct Log {
 pub struct Evidence {
     pub rules: Vec<RulePlan>,
     pub store: StoreUrl,
+    /// What is done to heap dumps.
+    pub heap: Recipe,
 }
 
 /// One rule: trigger, and what is captured.
@@ -251,7 +254,8 @@ fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) ->
         );
         return None;
     };
-    Some(Evidence { rules, store: url.value.clone() })
+    let heap = Recipe { redaction: config.heap.redact.value, compression: config.heap.compression.value };
+    Some(Evidence { rules, store: url.value.clone(), heap })
 }
 
 /// What the service prints is there only where bookend carries it.

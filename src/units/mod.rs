@@ -7,6 +7,7 @@ mod attributes;
 mod byte_size;
 mod duration;
 mod moment;
+mod recipe;
 mod schedule;
 mod signal;
 
@@ -14,5 +15,6 @@ pub use attributes::{Attributes, Capability, Limit, Resource};
 pub use byte_size::ByteSize;
 pub use duration::{format_duration, parse_duration};
 pub use moment::Moment;
+pub use recipe::{Compression, Recipe, Redaction};
 pub use schedule::Schedule;
 pub use signal::Signal;

@@ -26,7 +26,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("jvm", &["units", "sys", "facts"]),
     ("hprof", &["units"]),
     ("probe", &["units", "sys"]),
-    ("evidence", &["units"]),
+    ("evidence", &["hprof", "units"]),
     ("store", &["units", "evidence"]),
     // The carrier: it understands nothing of what it carries.
     ("output", &["sys"]),
@@ -36,8 +36,8 @@ const RULES: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "config", "evidence", "exit", "facts", "jvm", "link", "output", "plan", "probe", "store", "sys",
-            "units",
+            "config", "evidence", "exit", "facts", "hprof", "jvm", "link", "output", "plan", "probe",
+            "store", "sys", "units",
         ],
     ),
 ];

@@ -47,6 +47,10 @@ pub(crate) fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+fn hex_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Bundle {
     /// Nothing is there that the manifest does not name, and what it names is
     /// there, with the size and digest it says, readable by its owner only.
@@ -60,9 +64,25 @@ impl Bundle {
             };
             let path = self.folder.join(file);
             let bytes = std::fs::read(&path).expect("a named artifact is there");
-            let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = hex_digest(&bytes);
             assert_eq!(artifact["bytes"].as_u64(), Some(bytes.len() as u64), "{artifact}");
             assert_eq!(artifact["sha256"].as_str(), Some(digest.as_str()), "{artifact}");
+            if let Some(content) = artifact.get("content").filter(|_| file.contains(".zst")) {
+                let plain = zstd::decode_all(bytes.as_slice()).expect("it is whole");
+                assert_eq!(content["bytes"].as_u64(), Some(plain.len() as u64), "{artifact}");
+                let whole = std::slice::from_ref(content);
+                let mut rest = plain.as_slice();
+                for part in content["halves"].as_array().map_or(whole, Vec::as_slice) {
+                    let bytes = usize::try_from(part["bytes"].as_u64().expect("a size")).expect("fits");
+                    assert_eq!(
+                        part["sha256"].as_str(),
+                        Some(hex_digest(&rest[..bytes]).as_str()),
+                        "{artifact}"
+                    );
+                    rest = &rest[bytes..];
+                }
+                assert!(rest.is_empty(), "{artifact}");
+            }
             let mode = std::fs::metadata(&path).expect("there").permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{file}");
             named.push(path);
@@ -86,6 +106,10 @@ impl Bundle {
 
     pub(crate) fn reason(&self, name: &str) -> &str {
         self.artifact(name)["reason"].as_str().unwrap_or("")
+    }
+
+    pub(crate) fn file(&self, name: &str) -> &str {
+        self.artifact(name)["file"].as_str().unwrap_or("")
     }
 
     pub(crate) fn read(&self, name: &str) -> String {

@@ -138,7 +138,7 @@ impl<'a> Container<'a> {
         assert_eq!(bundle.status("threads"), "complete", "{}\n{logs}", bundle.manifest);
         assert_eq!(bundle.status("heap"), "complete", "{}\n{logs}", bundle.manifest);
         assert!(bundle.read("threads-1.txt").contains("\"Signal Dispatcher\""));
-        hprof::walk(&bundle.folder.join("heap.hprof")).map(drop)
+        hprof::walk(&bundle.folder.join("heap.hprof.zst")).map(drop)
     }
 }
 

@@ -92,6 +92,7 @@ fn unhealthy(setup: &Setup, version: u32) -> Outcome {
         .filter_map(|artifact| artifact["artifact"].as_str())
         .collect();
     let mut wanted = vec!["os", "vm", "threads", "threads", "threads", "histogram", "heap"];
+    wanted.extend(["heap-summary"; 2]);
     if version >= 21 {
         wanted.insert(5, "threads");
         assert!(bundle.read("threads.json").contains("\"threadDump\""));

@@ -7,6 +7,14 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+/// By the library's own decoder, which checks the frame's end and its checksum.
+pub(crate) fn decompress(from: &Path, to: &Path) -> Result<(), String> {
+    let refused = |error: std::io::Error| format!("{}: {error}", from.display());
+    let mut decoder = zstd::Decoder::new(File::open(from).map_err(refused)?).map_err(refused)?;
+    let mut plain = File::create_new(to).map_err(refused)?;
+    std::io::copy(&mut decoder, &mut plain).map(drop).map_err(refused)
+}
+
 /// What was seen on the way.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -17,8 +25,14 @@ pub(crate) struct Counts {
     pub(crate) ended: bool,
 }
 
-/// Reads the whole dump; an error names the offset.
+/// Reads the whole dump, also a compressed one; an error names the offset.
 pub(crate) fn walk(path: &Path) -> Result<Counts, String> {
+    if path.extension().is_some_and(|extension| extension == "zst") {
+        let plain = path.with_extension("");
+        let counts = decompress(path, &plain).and_then(|()| walk(&plain));
+        drop(std::fs::remove_file(&plain));
+        return counts;
+    }
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let size = file.metadata().map_err(|error| error.to_string())?.len();
     let mut reader = Reader { input: BufReader::with_capacity(1 << 20, file), at: 0, id: 0 };
@@ -54,6 +68,10 @@ pub(crate) fn walk(path: &Path) -> Result<Counts, String> {
                 }
             }
             0x2c => counts.ended = true,
+            // As Eclipse MAT reads it: who comes later has no name.
+            0x01 | 0x02 if counts.classes > 0 => {
+                return Err(format!("a name behind the first class, at {start}"));
+            }
             0x01..=0x07 | 0x0a | 0x0b | 0x0d | 0x0e => reader.skip(length)?,
             other => return Err(format!("unknown record {other:#x} at {start}")),
         }

@@ -120,7 +120,7 @@ fn stop(setup: &Setup, version: u32) -> Result<(), String> {
     {
         assert!(threads.contains(name), "{name} is missing:\n{threads}");
     }
-    let counts = hprof::walk(&bundle.folder.join("heap.hprof"))?;
+    let counts = hprof::walk(&bundle.folder.join("heap.hprof.zst"))?;
     assert!(counts.classes > 300 && counts.instances > 1000 && counts.primitive_arrays > 100, "{counts:?}");
     Ok(())
 }

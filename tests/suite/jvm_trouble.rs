@@ -17,6 +17,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
             ("read_only_tmp", read_only_tmp),
             ("full_tmp", full_tmp),
             ("store_without_space", full_store),
+            ("store_whose_space_runs_out", filled_store),
             ("store_not_writable", unwritable_store),
             ("xrs_is_not_killed", xrs),
             ("attach_disabled", disabled),
@@ -67,7 +68,10 @@ fn dies(setup: &Setup, version: u32) -> Outcome {
     ended.exits(137);
     let bundle = bundle::only(&store(&ended.folder));
     assert_eq!(bundle.status("threads"), "complete", "{}", bundle.manifest);
-    assert_eq!(bundle.status("heap"), "failed", "{}", bundle.manifest);
+    // What there was until then is kept, and does not look whole.
+    assert_eq!(bundle.status("heap"), "partial", "{}", bundle.manifest);
+    assert_eq!(bundle.file("heap"), "heap.hprof.zst.partial", "{}", bundle.manifest);
+    assert!(bundle.read("heap-summary.txt").contains("bytes"), "{}", bundle.manifest);
     Ok(())
 }
 
@@ -114,6 +118,24 @@ fn full_tmp(setup: &Setup, version: u32) -> Outcome {
 }
 
 fn full_store(setup: &Setup, version: u32) -> Outcome {
+    let bundle = small_store(setup, version, "512k", SMALL)?;
+    let statuses = (bundle.status("threads"), bundle.status("heap"));
+    assert_eq!(statuses, ("complete", "skipped"), "{}", bundle.manifest);
+    assert!(bundle.reason("heap").contains("of disk, and"), "{}", bundle.manifest);
+    Ok(())
+}
+
+/// At best it would fit, and it does not.
+fn filled_store(setup: &Setup, version: u32) -> Outcome {
+    let bundle = small_store(setup, version, "18m", &["--heap=100m", "--shutdown=0s"])?;
+    assert_eq!(bundle.status("heap"), "partial", "{}", bundle.manifest);
+    assert!(bundle.reason("heap").contains("the rest of the disk is the service's"), "{}", bundle.manifest);
+    assert_eq!(bundle.file("heap"), "heap.hprof.zst.partial", "{}", bundle.manifest);
+    Ok(())
+}
+
+/// What is stored on a disk of that size.
+fn small_store(setup: &Setup, version: u32, size: &str, heap: &[&str]) -> Result<bundle::Bundle, String> {
     let scenario = Scenario::new(setup);
     let folder = store(scenario.folder());
     std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
@@ -127,21 +149,14 @@ fn full_store(setup: &Setup, version: u32) -> Outcome {
     );
     let running = scenario
         .config(&(text + &hook))
-        .mount(&format!("mount -t tmpfs -o size=8m,mode=777 none {}", folder.display()))
-        .command(sick(setup, version, &[], SMALL))
+        .mount(&format!("mount -t tmpfs -o size={size},mode=777 none {}", folder.display()))
+        .command(sick(setup, version, &["-Xmx256m"], heap))
         .start();
     running.wait_for("attached to the JVM");
+    port(&running);
     let ended = running.stop();
     ended.exits(143);
-    let bundle = bundle::only(&copy);
-    assert_eq!(
-        (bundle.status("threads"), bundle.status("heap")),
-        ("complete", "skipped"),
-        "{}",
-        bundle.manifest
-    );
-    assert!(bundle.reason("heap").contains("of disk, and"), "{}", bundle.manifest);
-    Ok(())
+    Ok(bundle::only(&copy))
 }
 
 fn unwritable_store(setup: &Setup, version: u32) -> Outcome {
@@ -214,7 +229,7 @@ fn full_heap(setup: &Setup, version: u32) -> Outcome {
         "{}",
         bundle.manifest
     );
-    crate::hprof::walk(&bundle.folder.join("heap.hprof"))?;
+    crate::hprof::walk(&bundle.folder.join("heap.hprof.zst"))?;
     Ok(())
 }
 

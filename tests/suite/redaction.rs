@@ -1,7 +1,8 @@
 //! Heap dumps by hand: what is taken out, what stays, what is counted.
 
+use crate::bundle;
 use crate::hprof;
-use crate::jvm::{on_each_jvm, port, sick};
+use crate::jvm::{config, on_each_jvm, port, sick, store};
 use crate::scenario::Scenario;
 use crate::setup::Setup;
 use libtest_mimic::Trial;
@@ -12,7 +13,11 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
     on_each_jvm(
         setup,
         "hprof",
-        &[("values_are_taken_out_and_the_structure_stays", redacted), ("a_broken_dump_is_named", broken)],
+        &[
+            ("values_are_taken_out_and_the_structure_stays", redacted),
+            ("values_are_taken_out_on_the_way_to_the_store", streamed),
+            ("a_broken_dump_is_named", broken),
+        ],
     )
 }
 
@@ -98,6 +103,40 @@ fn redacted(setup: &Setup, version: u32) -> Outcome {
         let row = rows.iter().find(|row| row["class"] == class).ok_or("not in the summary")?;
         let objects = row["objects"].as_u64().expect("a number").to_string();
         assert!(line.split_whitespace().any(|word| word == objects), "{line} and {row}");
+    }
+    Ok(())
+}
+
+/// By a rule: compressed or not, what is stored never held a value.
+fn streamed(setup: &Setup, version: u32) -> Outcome {
+    for (compression, file) in [("zstd", "heap.hprof.zst"), ("none", "heap.hprof")] {
+        let scenario = Scenario::new(setup);
+        let heap = format!("[heap]\nredact = \"primitives\"\ncompression = \"{compression}\"\n");
+        let text = config(scenario.folder(), "60s", "stop") + &heap;
+        let command = sick(setup, version, &["-Xmx256m"], &["--heap=32m", "--shutdown=0s"]);
+        let service = scenario.config(&text).command(command).start();
+        port(&service);
+        service.wait_for("attached to the JVM");
+        let ended = service.stop();
+        ended.exits(143);
+        let bundle = bundle::only(&store(&ended.folder));
+        assert_eq!(bundle.status("heap"), "complete", "{}", bundle.manifest);
+        assert_eq!(bundle.file("heap"), file, "{}", bundle.manifest);
+        assert_eq!(bundle.artifact("heap")["content"]["redacted"], "primitives", "{}", bundle.manifest);
+        let stored = bundle.folder.join(file);
+        let plain = ended.folder.join("plain.hprof");
+        match compression {
+            "zstd" => hprof::decompress(&stored, &plain)?,
+            _ => std::fs::copy(&stored, &plain).map(drop).map_err(|error| error.to_string())?,
+        }
+        let counts = hprof::walk(&plain)?;
+        assert!(counts.ended && counts.instances > 100_000, "{counts:?}");
+        let bytes = std::fs::read(&plain).map_err(|error| error.to_string())?;
+        for word in PLANTED {
+            assert_eq!(count(&bytes, word), 0, "{word} in {file}");
+        }
+        assert!(count(&bytes, "SickService$Customer") > 0, "its classes are lost");
+        assert!(bundle.read("heap-summary.txt").contains("SickService$Customer"));
     }
     Ok(())
 }

@@ -279,7 +279,11 @@ fn report(evidence: &Path, code: i32, times: &[(&str, Duration)]) -> Result<()> 
         "  {}   (look for \"Found one Java-level deadlock\")",
         folder.join("threads-1.txt").display()
     )?;
-    writeln!(text, "  {}   (in Eclipse MAT or VisualVM)", folder.join("heap.hprof").display())?;
+    writeln!(
+        text,
+        "  {}   (zstd -d, then Eclipse MAT or VisualVM)",
+        folder.join("heap.hprof.zst").display()
+    )?;
     println!("{text}");
     Ok(())
 }

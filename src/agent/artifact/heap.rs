@@ -1,41 +1,94 @@
-//! `heap`: a dump that the JVM writes itself, into the bundle's folder.
+//! `heap`: whether there is room and time for a dump, and which way it goes.
 
+use super::heap_stream::{convert, stream_heap};
 use crate::agent::budget::{Kind, Rates, Size, dump_size};
-use crate::evidence::{ArtifactRecord, Bundle};
+use crate::agent::elsewhere::has_threads;
+use crate::evidence::{ArtifactRecord, Bundle, Status};
 use crate::facts::cgroup;
 use crate::facts::processes::Process;
-use crate::jvm::{self, DumpOutcome, Session, judge_dump, used_bytes};
-use crate::units::{ByteSize, format_duration};
+use crate::jvm::{self, DumpOutcome, Session, judge_dump, takes_pipes, used_bytes};
+use crate::units::{ByteSize, Compression, Recipe, format_duration};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
+const ARTIFACT: &str = "heap";
+/// No heap is made smaller than that by compression, unless it is empty.
+const BEST_RATIO: u64 = 10;
 /// The share of the disk that a dump never takes, in percent.
 const DISK_KEPT_PERCENT: u64 = 5;
 /// How long `GC.heap_info` may take; it needs no safepoint.
 const INFO_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Takes a heap dump into `name`: of all objects, without a collection first, or of
-/// those that live, after one.
+/// A heap dump as it is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct HeapDump<'a> {
+    /// `heap.hprof`; the compression's ending comes behind it.
+    pub name: &'a str,
+    /// Only what is reachable, which costs a full collection.
+    pub live: bool,
+    pub recipe: Recipe,
+}
+
+impl HeapDump<'_> {
+    /// The file's name.
+    pub fn file(&self) -> String {
+        format!("{}{}", self.name, self.recipe.compression.extension())
+    }
+}
+
+/// Takes a heap dump: through a pipe, so that it is smaller and safe before it is written
+/// anywhere; from a JVM that cannot, by way of a file.
 ///
-/// Its digest is missing: reading it again takes time that the JVM may need.
-/// Skipped if it would not fit on the disk or into the time; a dump cannot be
-/// broken off once begun, and the JVM stands still while it runs.
+/// Skipped if it would not fit on the disk or into the time: the JVM stands still while it
+/// runs. Ends when `over` does, with what there is until then.
 pub async fn capture_heap(
+    session: &Session,
+    bundle: &Bundle,
+    dump: &HeapDump<'_>,
+    rates: &Rates,
+    deadline: Instant,
+    over: impl Future<Output = ()>,
+) -> Vec<ArtifactRecord> {
+    let begun = Instant::now();
+    let is_piped = has_threads() && takes_pipes(&session.version);
+    if let Some(record) = too_large(session, bundle.folder(), dump, is_piped, deadline, rates).await {
+        return vec![record];
+    }
+    tokio::pin!(over);
+    if is_piped {
+        return stream_heap(session, bundle, dump, deadline, over).await;
+    }
+    let by_file = async {
+        let record = by_file(session, bundle, dump.name, dump.live, deadline).await;
+        match record.status {
+            Status::Complete if dump.recipe != Recipe::PLAIN => convert(bundle, dump, record).await,
+            _ => vec![record],
+        }
+    };
+    tokio::select! {
+        records = by_file => records,
+        () = over => {
+            // It may be lent to the JVM's user.
+            drop(bundle.take_back());
+            bundle.discard(dump.name);
+            vec![ArtifactRecord::failed(ARTIFACT, "cut off: the time was up", begun.elapsed())]
+        }
+    }
+}
+
+/// The JVM writes the file itself, and all of it.
+async fn by_file(
     session: &Session,
     bundle: &Bundle,
     name: &str,
     live: bool,
-    rates: &Rates,
     deadline: Instant,
 ) -> ArtifactRecord {
     let begun = Instant::now();
-    let failed = |reason: String| ArtifactRecord::failed("heap", reason, begun.elapsed());
-    if let Some(record) = too_large(session, bundle.folder(), live, deadline, rates).await {
-        return record;
-    }
+    let failed = |reason: String| ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed());
     let path = bundle.unfinished(name);
     let line = match dump_command(&path, live) {
         Ok(line) => line,
@@ -47,7 +100,7 @@ pub async fn capture_heap(
     };
     let reason = match answer {
         Ok(DumpOutcome::Created) => match bundle.finish(name, name) {
-            Ok(_) => return ArtifactRecord::complete("heap", name, begun.elapsed()),
+            Ok(_) => return ArtifactRecord::complete(ARTIFACT, name, begun.elapsed()),
             Err(error) => format!("cannot rename {name}: {error}"),
         },
         Ok(DumpOutcome::Failed(reason)) => reason,
@@ -112,7 +165,8 @@ pub(in crate::agent) fn quotable(path: &Path) -> Result<&str, String> {
 async fn too_large(
     session: &Session,
     folder: &Path,
-    live: bool,
+    dump: &HeapDump<'_>,
+    is_piped: bool,
     deadline: Instant,
     rates: &Rates,
 ) -> Option<ArtifactRecord> {
@@ -126,10 +180,15 @@ async fn too_large(
     // Where it was not understood, the whole process is an upper bound.
     let resident = || Process::read(session.target.pid).and_then(|process| process.resident);
     let used = used_bytes(&text).or_else(resident)?;
-    let dump = dump_size(used);
-    // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
-    let disk = if session.version.feature >= 22 { dump.saturating_mul(2) } else { dump };
-    let kind = if live { Kind::LiveHeap } else { Kind::Heap };
+    let size = dump_size(used);
+    let disk = match (is_piped, dump.recipe.compression) {
+        // At best: more than that is seen while it is written.
+        (true, Compression::Zstd) => size / BEST_RATIO,
+        // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
+        (false, _) if session.version.feature >= 22 => size.saturating_mul(2),
+        (true, Compression::None) | (false, _) => size,
+    };
+    let kind = if dump.live { Kind::LiveHeap } else { Kind::Heap };
     let time = rates.estimate(kind, Size { heap: Some(used), threads: None });
     let left = deadline.saturating_duration_since(Instant::now());
     if time > left {
@@ -152,10 +211,7 @@ async fn too_large(
             ByteSize(available)
         ));
     }
-    let space = statvfs(folder).ok()?;
-    let block = space.fragment_size();
-    let free = space.blocks_available().saturating_mul(block);
-    let kept = space.blocks().saturating_mul(block) / 100 * DISK_KEPT_PERCENT;
+    let (free, kept) = disk_space(folder)?;
     if disk <= free.saturating_sub(kept) {
         return None;
     }
@@ -167,8 +223,16 @@ async fn too_large(
     ))
 }
 
+/// What is free where a folder lies, and what of it is not ours to take. Bytes.
+pub(super) fn disk_space(folder: &Path) -> Option<(u64, u64)> {
+    let space = statvfs(folder).ok()?;
+    let block = space.fragment_size();
+    let free = space.blocks_available().saturating_mul(block);
+    Some((free, space.blocks().saturating_mul(block) / 100 * DISK_KEPT_PERCENT))
+}
+
 /// Files there count as the container's own memory (`tmpfs(5)`).
-fn is_in_memory(folder: &Path) -> bool {
+pub(super) fn is_in_memory(folder: &Path) -> bool {
     statfs(folder).is_ok_and(|system| {
         let kind = system.filesystem_type();
         kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
