@@ -119,8 +119,7 @@ pub struct Content {
     /// Where its end came before its begin: its names, and its objects behind them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub halves: Option<[Digest; 2]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub objects: Option<u64>,
+    pub objects: u64,
     /// What was taken out of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redacted: Option<&'static str>,
@@ -133,7 +132,7 @@ impl Content {
             Digested::Whole(whole) => (Some(whole.sha256), None),
             Digested::Halves(halves) => (None, Some(halves)),
         };
-        Self { bytes, sha256, halves, objects: Some(objects), redacted }
+        Self { bytes, sha256, halves, objects, redacted }
     }
 }
 

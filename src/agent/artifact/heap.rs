@@ -124,11 +124,11 @@ pub(super) async fn let_jvm_write(
     line: &str,
     deadline: Instant,
 ) -> Result<Result<(i32, String), jvm::Failure>, String> {
-    let is_lent = nix::unistd::geteuid().is_root() && session.target.user != 0;
+    let owner = other_user(session);
     let folder = bundle.folder().display();
-    if is_lent {
+    if let Some((user, group)) = owner {
         bundle
-            .lend(session.target.user, session.target.group)
+            .lend(user, group)
             .map_err(|error| format!("cannot give {folder} to the JVM's user: {error}"))?;
     }
     let answer = async {
@@ -137,10 +137,17 @@ pub(super) async fn let_jvm_write(
         Ok((status, reply.text(64 * 1024).await?))
     };
     let answer = answer.await;
-    if is_lent {
+    if owner.is_some() {
         bundle.take_back().map_err(|error| format!("cannot take {folder} back: {error}"))?;
     }
     Ok(answer)
+}
+
+/// The user and group of a JVM that cannot write to what is ours: root's JVM is often somebody
+/// else.
+pub(super) fn other_user(session: &Session) -> Option<(u32, u32)> {
+    let is_other = nix::unistd::geteuid().is_root() && session.target.user != 0;
+    is_other.then_some((session.target.user, session.target.group))
 }
 
 fn dump_command(path: &Path, live: bool) -> Result<String, String> {

@@ -1,6 +1,6 @@
 //! `heap` through a pipe: checked, redacted, compressed and digested while the JVM writes.
 
-use super::heap::{HeapDump, disk_space, is_in_memory, let_jvm_write, quotable};
+use super::heap::{HeapDump, disk_space, is_in_memory, let_jvm_write, other_user, quotable};
 use crate::agent::elsewhere::elsewhere;
 use crate::evidence::{ArtifactRecord, Bundle, Content, Piped, Sink, pipe};
 use crate::facts::cgroup;
@@ -42,9 +42,8 @@ pub(super) async fn stream_heap(
         Err(error) => return failed(format!("cannot write {name}: {error}")),
     };
     let path = bundle.unfinished(PIPE);
-    let user = (session.target.user, session.target.group);
-    let is_lent = nix::unistd::geteuid().is_root() && session.target.user != 0;
-    let made = DumpPipe::make(&path, &session.version, is_lent.then_some(user));
+    let owner = other_user(session);
+    let made = DumpPipe::make(&path, &session.version, owner);
     let source = match made {
         Ok(source) => source,
         Err(error) => {
@@ -79,7 +78,7 @@ pub(super) async fn stream_heap(
     if outcome != Outcome::Whole {
         cut.0.now();
     }
-    if is_lent {
+    if owner.is_some() {
         // Not taken back where the answer did not come.
         drop(bundle.take_back());
     }
@@ -129,9 +128,8 @@ pub(super) async fn convert(
         Ok(file) => file,
         Err(error) => return failed(format!("cannot read {}: {error}", path.display())),
     };
-    let target = HeapDump { name: dump.name, live: dump.live, recipe: dump.recipe };
     // Redaction alone has no ending of its own.
-    let name = target.file();
+    let name = dump.file();
     let sink = match bundle.open(&name) {
         Ok((_, file)) => Careful::new(file, bundle),
         Err(error) => return failed(format!("cannot write {name}: {error}")),
