@@ -99,11 +99,12 @@ fn stop_at_the_end(setup: &Setup) -> Outcome {
 }
 
 fn daemon(setup: &Setup) -> Outcome {
-    let script =
-        "setsid sh -c 'trap \"echo daemon stopped; exit\" TERM; while :; do sleep .1; done' & echo begun";
+    let script = "setsid sh -c 'trap \"echo daemon stopped; exit\" TERM; echo daemon ready; \
+                  while :; do sleep .1; done' &";
     let running =
         Scenario::new(setup).config(&hook("agent", script, "")).shell("echo MAIN; exec sleep 600").start();
     running.wait_for("MAIN\n");
+    running.wait_for("daemon ready\n");
     running.descendant("daemon stopped");
     running.stop().exits(143).says("daemon stopped");
     Ok(())

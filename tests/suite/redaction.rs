@@ -141,17 +141,18 @@ fn streamed(setup: &Setup, version: u32) -> Outcome {
     Ok(())
 }
 
-/// Cut off, and with a byte too many in the middle, as a short write leaves it.
+/// Cut off, and with a byte too many in the middle, as a short write leaves it: read one byte off, a
+/// record is either none that exists or one that is longer than what is left.
 fn broken(setup: &Setup, version: u32) -> Outcome {
     let (scenario, _) = dump(setup, version, "--heap=4m");
     let whole = std::fs::read(scenario.folder().join("heap.hprof")).map_err(|error| error.to_string())?;
     let middle = whole.len() / 2;
     let shifted = [&whole[..middle], b"\0", &whole[middle..]].concat();
     for (name, bytes, said) in [
-        ("cut", &whole[..middle], "the dump ends at byte"),
-        ("shifted", shifted.as_slice(), "the dump is broken at byte"),
-        ("none", b"something else entirely".as_slice(), "this is no heap dump"),
-        ("endless", &whole[..whole.len() - 9], "was broken off"),
+        ("cut", &whole[..middle], &["the dump ends at byte"][..]),
+        ("shifted", shifted.as_slice(), &["the dump is broken at byte", "the dump ends at byte"]),
+        ("none", b"something else entirely".as_slice(), &["this is no heap dump"]),
+        ("endless", &whole[..whole.len() - 9], &["was broken off"]),
     ] {
         let path = scenario.folder().join(name);
         std::fs::write(&path, bytes).map_err(|error| error.to_string())?;
@@ -160,7 +161,8 @@ fn broken(setup: &Setup, version: u32) -> Outcome {
         for words in [&["hprof", "summary", &path][..], &["hprof", "redact", &path, &out]] {
             let answer = bookend(setup, words);
             assert_eq!(answer.status.code(), Some(1), "{name}");
-            assert!(text(&answer.stderr).contains(said), "{name}: {}", text(&answer.stderr));
+            let error = text(&answer.stderr);
+            assert!(said.iter().any(|words| error.contains(words)), "{name}: {error}");
         }
         // What is broken is not kept; what is only cut off between two records is.
         assert_eq!(Path::new(&out).exists(), name == "endless", "{name}");
