@@ -37,6 +37,8 @@ pub mod hprof;
 #[cfg(feature = "agent")]
 pub mod jvm;
 #[cfg(feature = "agent")]
+pub mod net;
+#[cfg(feature = "agent")]
 pub mod probe;
 #[cfg(feature = "agent")]
 pub mod store;

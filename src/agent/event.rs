@@ -3,13 +3,14 @@
 use super::artifact::{capture_logs, capture_os, collect_crash};
 use super::budget::Rates;
 use super::ladder::{Ladder, push};
-use super::storing::{self, rfc3339};
+use super::storing::{Tail, rfc3339};
 use crate::config::Capture;
 use crate::evidence::{self, ArtifactRecord, Bundle, Jvm, Lost, Manifest, Status};
 use crate::facts::processes::Process;
 use crate::jvm::{self, Counters, CrashFiles, Session};
 use crate::output::Ring;
 use crate::plan::{Evidence, Plan, Variables};
+use crate::store::Store;
 use crate::sys::process::{self, Pid};
 use crate::sys::signals::Inherited;
 use crate::units::Signal;
@@ -78,6 +79,8 @@ pub(super) struct Captured {
     pub(super) manifest: Manifest,
     /// What was learnt of this machine.
     pub(super) rates: Rates,
+    /// What is on its way to the store already.
+    pub(super) tails: Vec<Tail>,
 }
 
 impl Captured {
@@ -95,6 +98,7 @@ pub(super) struct Means<'a> {
     /// By hooks.
     pub(super) exported: &'a Variables,
     pub(super) evidence: &'a Evidence,
+    pub(super) store: Option<&'a Store>,
     pub(super) main: Option<Pid>,
     pub(super) session: Option<Session>,
     pub(super) ring: Option<&'a Ring>,
@@ -106,7 +110,7 @@ pub(super) struct Means<'a> {
 
 /// Captures what the rules ask for.
 pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Captured> {
-    let Means { plan, exported, evidence, main, session, ring, inherited, mut rates, lost } = means;
+    let Means { plan, exported, evidence, store, main, session, ring, inherited, mut rates, lost } = means;
     let began = SystemTime::now();
     let rules: Vec<_> = occasion.rules.iter().filter_map(|index| evidence.rules.get(*index)).collect();
     let wanted = if occasion.is_last {
@@ -116,8 +120,8 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
         let wanted = union(rules.iter().flat_map(|rule| &rule.capture)).into_iter();
         wanted.filter(|capture| !occasion.without.contains(&capture.name())).collect()
     };
-    let spool = storing::store(evidence).spool();
-    let bundle = match Bundle::create(&spool, &format!("{}-{}", compact(began), occasion.trigger)) {
+    let mut tails = Vec::new();
+    let bundle = match Bundle::create(&evidence.spool, &format!("{}-{}", compact(began), occasion.trigger)) {
         Ok(bundle) => bundle,
         Err(reason) => {
             error!("no evidence: {reason}");
@@ -184,6 +188,8 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
             occasion: &occasion,
             rates: &mut rates,
             manifest: &mut manifest,
+            store,
+            tails: &mut tails,
         };
         ladder.climb(&asked, silence).await;
     }
@@ -194,6 +200,7 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
         bundle,
         manifest,
         rates,
+        tails,
     })
 }
 

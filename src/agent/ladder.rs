@@ -5,19 +5,21 @@
 //! nobody's answer takes its place.
 
 use super::artifact::{
-    GcLog, HeapDump, VM_COMMANDS, ask_by_quit, capture_answers, capture_files, capture_gc_log, capture_heap,
+    GcLog, HeapDump, Remote, VM_COMMANDS, ask_by_quit, capture_answers, capture_files, capture_gc_log,
     capture_histogram, capture_os, capture_program, capture_recording, capture_threads,
-    capture_virtual_threads, stop_recording,
+    capture_virtual_threads, send_heap, stop_recording,
 };
 use super::budget::{Kind, Rates, Size, fitting};
 use super::event::Occasion;
 use super::last_resort;
+use super::storing::{Tail, labels};
 use crate::config::{Capture, LastResort, Recording};
 use crate::evidence::{ArtifactRecord, Bundle, Manifest, Status};
 use crate::facts::processes::{self, Process};
 use crate::jvm::{Counters, Session};
 use crate::output::Ring;
 use crate::plan::{Plan, Variables};
+use crate::store::Store;
 use crate::sys::process::Pid;
 use crate::sys::signals::Inherited;
 use crate::units::{ByteSize, Recipe, format_duration};
@@ -51,6 +53,8 @@ pub(super) struct Ladder<'a> {
     pub(super) occasion: &'a Occasion,
     pub(super) rates: &'a mut Rates,
     pub(super) manifest: &'a mut Manifest,
+    pub(super) store: Option<&'a Store>,
+    pub(super) tails: &'a mut Vec<Tail>,
 }
 
 /// One thing to do.
@@ -190,8 +194,8 @@ impl Ladder<'_> {
         let work = self.work(&step, patience, logs_gc);
         let mut is_cut = false;
         let ends_itself = matches!(step.work, Work::Heap { .. });
-        let records = tokio::select! {
-            records = work => records,
+        let (records, tail) = tokio::select! {
+            done = work => done,
             () = self.occasion.is_over(), if !ends_itself => {
                 is_cut = true;
                 // It may be lent to the JVM's user.
@@ -200,9 +204,10 @@ impl Ladder<'_> {
                     self.bundle.discard(&file);
                 }
                 let record = ArtifactRecord::failed(step.name, "cut off: the time was up", begun.elapsed());
-                vec![record.with_estimate(estimate)]
+                (vec![record.with_estimate(estimate)], None)
             }
         };
+        self.tails.extend(tail);
         let is_complete = records.iter().all(|record| record.status == Status::Complete);
         let has_failed = records.iter().any(|record| record.status == Status::Failed);
         for record in records {
@@ -236,16 +241,21 @@ impl Ladder<'_> {
         (estimate * STEP_FACTOR).max(STEP_LEAST).min(self.occasion.left() / STEP_SHARE)
     }
 
-    async fn work(&self, step: &Step, patience: Duration, logs_gc: bool) -> Vec<ArtifactRecord> {
+    async fn work(
+        &self,
+        step: &Step,
+        patience: Duration,
+        logs_gc: bool,
+    ) -> (Vec<ArtifactRecord>, Option<Tail>) {
         let (bundle, occasion) = (self.bundle, self.occasion);
         let until = Instant::now() + patience;
         let Some(session) = self.session else {
             return match &step.work {
-                Work::Files { .. } | Work::Program { .. } => self.local(step).await,
-                _ => Vec::new(),
+                Work::Files { .. } | Work::Program { .. } => (self.local(step).await, None),
+                _ => (Vec::new(), None),
             };
         };
-        vec![match &step.work {
+        let record = match &step.work {
             Work::Answers => capture_answers(session, bundle, step.name, "vm.txt", VM_COMMANDS, until).await,
             Work::Threads { number, .. } => {
                 capture_threads(session, bundle, &format!("threads-{number}.txt"), until).await
@@ -253,16 +263,16 @@ impl Ladder<'_> {
             Work::VirtualThreads => capture_virtual_threads(session, bundle, until).await,
             Work::Histogram { live } => capture_histogram(session, bundle, *live, until).await,
             // It is being written.
-            Work::GcLog { .. } if logs_gc => return Vec::new(),
+            Work::GcLog { .. } if logs_gc => return (Vec::new(), None),
             Work::GcLog { last } => match capture_gc_log(session, bundle, *last) {
                 Some(record) => record,
-                None => return Vec::new(),
+                None => return (Vec::new(), None),
             },
             Work::Command { line, number } => {
                 let file = format!("jcmd-{number}.txt");
                 capture_answers(session, bundle, step.name, &file, &[line.as_str()], until).await
             }
-            Work::Files { .. } | Work::Program { .. } => return self.local(step).await,
+            Work::Files { .. } | Work::Program { .. } => return (self.local(step).await, None),
             Work::Recording(recording) => {
                 let whole = until + recording.start.as_ref().map_or(Duration::ZERO, |(_, time)| *time);
                 capture_recording(session, bundle, recording, whole.min(occasion.until())).await
@@ -271,9 +281,17 @@ impl Ladder<'_> {
                 let recipe = self.plan.evidence.as_ref().map_or(Recipe::PLAIN, |evidence| evidence.heap);
                 let dump = HeapDump { name: "heap.hprof", live: *live, recipe };
                 let (rates, until) = (&*self.rates, occasion.until());
-                return capture_heap(session, bundle, &dump, rates, until, occasion.is_over()).await;
+                let remote = match self.store {
+                    Some(Store::Bucket(bucket)) => {
+                        Some(Remote { bucket, folder: self.manifest.folder(), labels: labels(self.manifest) })
+                    }
+                    _ => None,
+                };
+                let over = occasion.is_over();
+                return send_heap(session, bundle, &dump, remote.as_ref(), rates, until, over).await;
             }
-        }]
+        };
+        (vec![record], None)
     }
 
     /// What needs no JVM.

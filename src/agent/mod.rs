@@ -21,6 +21,7 @@ mod prober;
 mod rules;
 mod sampler;
 mod service;
+mod shipping;
 mod status;
 mod storing;
 mod warm;
@@ -34,7 +35,8 @@ pub use prober::Prober;
 pub use status::Status;
 
 use crate::output::Ring;
-use crate::plan::{Plan, Variables, environment_of};
+use crate::plan::{Plan, StorePlan, Variables, environment_of};
+use crate::store::make_for;
 use crate::sys::signals::Inherited;
 use std::os::fd::OwnedFd;
 use tracing::{error, info};
@@ -45,8 +47,13 @@ use tracing::{error, info};
 pub fn prepare(plan: &Plan) {
     control::prepare(plan);
     let (Some(evidence), Some(identity)) = (&plan.evidence, &plan.main.identity) else { return };
-    if let Ok(true) = storing::store(evidence).make_for(identity.user, identity.group) {
-        info!(user = identity.name, "the store's directory was not there: made it");
+    // A bucket is nobody's to make; the spool is.
+    let folder = match &evidence.store {
+        StorePlan::Directory(root) => root,
+        StorePlan::Bucket(_) => &evidence.spool,
+    };
+    if let Ok(true) = make_for(folder, identity.user, identity.group) {
+        info!(user = identity.name, folder = %folder.display(), "the directory for evidence was not there: made it");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The probe of `[health]`, ready to be asked.
 
+use crate::net::Trust;
 use crate::plan::{HealthPlan, Plan, ProbePlan, Program, Variables, environment_of};
 use crate::probe::{self, Http, HttpRequest};
 use crate::sys::signals::Inherited;
@@ -32,8 +33,7 @@ impl Prober {
                     headers: headers.clone(),
                     status: status.clone(),
                     body: body.clone(),
-                    insecure: *insecure,
-                    ca_file: ca_file.clone(),
+                    trust: Trust { insecure: *insecure, ca_file: ca_file.clone() },
                 })?))
             }
             ProbePlan::Tcp(address) => Self::Tcp { host: address.host.clone(), port: address.port },

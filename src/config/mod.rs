@@ -20,6 +20,7 @@ mod output;
 mod reader;
 mod rules;
 mod sections;
+mod store;
 mod trigger;
 mod values;
 
@@ -32,9 +33,10 @@ pub use jvm::DiagnosticOption;
 pub use layers::{Inputs, load};
 pub use output::Output;
 pub use rules::{LastResort, Limit, When, default_rules};
-pub use sections::{Config, Exit, Hook, Log, Main, OnFailure, Preflight, Rule, Service, Stage, Stop, Store};
+pub use sections::{Config, Exit, Hook, Log, Main, OnFailure, Preflight, Rule, Service, Stage, Stop};
+pub use store::{ServerEncryption, Spool, Store, StoreUrl};
 pub use trigger::{Bound, Measure, Trigger};
-pub use values::{Format, Forwarding, Level, Reachable, Setting, StoreUrl};
+pub use values::{Format, Forwarding, Level, Reachable, Setting};
 
 /// Where the configuration lives unless `--config` or `BOOKEND_CONFIG` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bookend.toml";

@@ -9,8 +9,9 @@ use super::jvm::Jvm;
 use super::output::Output;
 use super::reader::{Context, Reader};
 use super::rules::{LastResort, Limit, When};
+use super::store::{Spool, Store};
 use super::trigger::Trigger;
-use super::values::{Format, Forwarding, Level, Reachable, Setting, StoreUrl};
+use super::values::{Format, Forwarding, Level, Reachable, Setting};
 use crate::units::{Compression, Redaction, Signal};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ pub struct Config {
     pub rules: Vec<Rule>,
     pub heap: Heap,
     pub store: Store,
+    pub spool: Spool,
     pub log: Log,
 }
 
@@ -132,12 +134,6 @@ pub struct Rule {
     pub last_resort: Option<Setting<LastResort>>,
 }
 
-/// `[store]`
-#[derive(Clone, Debug)]
-pub struct Store {
-    pub url: Option<Setting<StoreUrl>>,
-}
-
 /// `[heap]`: what is done to heap dumps.
 #[derive(Clone, Debug)]
 pub struct Heap {
@@ -166,6 +162,7 @@ impl Config {
         let rules = root.list("rule", context);
         let heap = root.section("heap", context);
         let store = root.section("store", context);
+        let spool = root.section("spool", context);
         let log = root.section("log", context);
         root.finish(context);
         Self {
@@ -182,6 +179,7 @@ impl Config {
             rules: rules.into_iter().filter_map(|rule| Rule::read(rule, context)).collect(),
             heap: Heap::read(heap, context),
             store: Store::read(store, context),
+            spool: Spool::read(spool, context),
             log: Log::read(log, context),
         }
     }
@@ -281,14 +279,6 @@ impl Hook {
             when,
             exports,
         })
-    }
-}
-
-impl Store {
-    fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
-        let section = Self { url: reader.optional("url", context) };
-        reader.finish(context);
-        section
     }
 }
 

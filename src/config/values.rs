@@ -68,6 +68,10 @@ impl Words for Redaction {
 impl Words for Compression {
     const WORDS: &'static [(&'static str, Self)] = &[("zstd", Self::Zstd), ("none", Self::None)];
 }
+impl Words for super::store::ServerEncryption {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("AES256", Self::Aes256), ("aws:kms", Self::Kms), ("aws:kms:dsse", Self::KmsTwice)];
+}
 impl Words for super::rules::LastResort {
     const WORDS: &'static [(&'static str, Self)] =
         &[("crash-report", Self::CrashReport), ("none", Self::Nothing)];
@@ -115,6 +119,7 @@ read_as_words! {
     super::sections::OnFailure => "\"abort\" or \"continue\"",
     Redaction => "what to take out of a heap dump: \"none\", \"strings\" or \"primitives\"",
     Compression => "\"zstd\" or \"none\"",
+    super::store::ServerEncryption => "\"AES256\", \"aws:kms\" or \"aws:kms:dsse\"",
     super::rules::LastResort => "\"crash-report\" or \"none\"",
 }
 
@@ -382,34 +387,5 @@ impl FromNode for Reachable {
     }
     fn show(&self) -> String {
         format!("\"{self}\"")
-    }
-}
-
-/// Where evidence goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// `file:///absolute/directory`.
-    Directory(PathBuf),
-}
-
-impl FromNode for StoreUrl {
-    const EXPECTED: &'static str = "a store such as \"file:///var/lib/bookend\"";
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        let text = String::from_value(value)?;
-        let Some(path) = text.strip_prefix("file://") else {
-            return Err(Some(match text.split_once("://") {
-                Some((scheme, _)) => format!("`{scheme}` stores do not exist in this version, only `file`"),
-                None => "the scheme is missing: file:///directory".to_owned(),
-            }));
-        };
-        if !path.starts_with('/') || path == "/" {
-            return Err(Some("the directory must be absolute: file:///directory".to_owned()));
-        }
-        Ok(Self::Directory(PathBuf::from(path.trim_end_matches('/'))))
-    }
-    fn show(&self) -> String {
-        match self {
-            Self::Directory(path) => format!("\"file://{}\"", path.display()),
-        }
     }
 }

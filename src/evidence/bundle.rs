@@ -1,7 +1,8 @@
 //! One event's folder while it is made: in the spool, private, unfinished.
 
-use super::manifest::{Lost, Manifest};
-use nix::fcntl::{Flock, FlockArg};
+use super::manifest::Manifest;
+use super::spool::lock;
+use nix::fcntl::Flock;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -9,7 +10,13 @@ use std::path::{Path, PathBuf};
 
 /// What is known of an event while it is captured: read by whoever comes after a
 /// life that was cut short.
-const PROGRESS: &str = "event.json";
+pub(super) const PROGRESS: &str = "event.json";
+
+/// The manifest of an event whose files wait for their store.
+pub(super) const WAITING: &str = "manifest.json";
+
+/// What an upload is called that is under way, for whoever must give it up.
+pub(super) const UPLOAD: &str = "heap.upload";
 
 /// Dumps hold passwords: nobody else reads them.
 pub const PRIVATE_FILE: u32 = 0o600;
@@ -154,85 +161,50 @@ impl Bundle {
         written.map_err(|error| format!("cannot write {PROGRESS}: {error}"))
     }
 
+    /// Notes an upload under way: should we be killed, a later life gives it up. None: it is
+    /// over.
+    pub fn note_upload(&self, upload: Option<(&str, &str)>) {
+        let path = self.folder.join(UPLOAD);
+        let noted = match upload {
+            Some((key, id)) => {
+                let file =
+                    OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(path);
+                file.and_then(|mut file| write!(file, "{key}\n{id}"))
+            }
+            None => fs::remove_file(path),
+        };
+        // Where it cannot be noted the store's own rules for unfinished uploads must do.
+        drop(noted);
+    }
+
+    /// Leaves the folder with what did not get to its store, for a later life to send.
+    ///
+    /// # Errors
+    /// As writing a file does.
+    pub fn keep(self, manifest: &Manifest) -> Result<(), String> {
+        let unfinished = self.unfinished(WAITING);
+        let bytes = manifest.to_bytes()?;
+        let written = self.open(WAITING).and_then(|(_, mut file)| {
+            file.write_all(&bytes)?;
+            fs::rename(&unfinished, self.folder.join(WAITING))
+        });
+        drop(fs::remove_file(self.folder.join(PROGRESS)));
+        drop(self.lock);
+        written.map_err(|error| format!("cannot write {WAITING}: {error}"))
+    }
+
     /// Removes the folder once it is empty.
     pub fn remove(self) {
         drop(fs::remove_file(self.folder.join(PROGRESS)));
+        drop(fs::remove_file(self.folder.join(UPLOAD)));
         drop(fs::remove_dir(&self.folder));
         drop(self.lock);
     }
 }
 
-/// `flock(2)` on a bundle's folder; `None` if somebody alive has it.
-fn lock(folder: &Path) -> Option<Flock<File>> {
-    let folder =
-        OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(folder).ok()?;
-    Flock::lock(folder, FlockArg::LockExclusiveNonblock).ok()
-}
-
-/// Clears what lives that were cut short have left in `spool`: half files are
-/// removed, whole ones stay. What is known of each.
-pub fn clear_unfinished(spool: &Path) -> Vec<Lost> {
-    let Ok(entries) = fs::read_dir(spool) else { return Vec::new() };
-    let mut lost = Vec::new();
-    for folder in entries.flatten().map(|entry| entry.path()) {
-        // Another bookend's, on the same volume.
-        let Some(_lock) = lock(&folder) else { continue };
-        let mut kept = Vec::new();
-        for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let name = file.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') {
-                drop(fs::remove_file(file.path()));
-            } else if name != PROGRESS {
-                kept.push(name);
-            }
-        }
-        if fs::remove_dir(&folder).is_err() {
-            kept.sort();
-            let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let trigger = trigger_of(&folder).unwrap_or_else(|| "unknown".to_owned());
-            lost.push(Lost { id, trigger, kept });
-        }
-    }
-    lost
-}
-
-/// From what the dead life noted.
-fn trigger_of(folder: &Path) -> Option<String> {
-    let bytes = fs::read(folder.join(PROGRESS)).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    Some(value.get("event")?.get("trigger")?.as_str()?.chars().take(100).collect())
-}
-
-/// Removes an event of which nothing is left but that it was.
-pub fn forget(folder: &Path) {
-    drop(fs::remove_file(folder.join(PROGRESS)));
-    drop(fs::remove_dir(folder));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_dead_life_left_is_cleared_and_what_a_live_one_has_is_not() {
-        let spool = std::env::temp_dir().join(format!("bookend-spool-{}", std::process::id()));
-        let alive = Bundle::create(&spool, "alive").expect("made");
-        let half = alive.open("half").expect("made").0;
-        for name in ["dead", "dead-but-whole"] {
-            let dead = Bundle::create(&spool, name).expect("made");
-            drop(dead.open("half").expect("made"));
-            if name == "dead-but-whole" {
-                drop(dead.open("whole").expect("made"));
-                dead.finish("whole", "whole").expect("finished");
-            }
-        }
-        let lost = clear_unfinished(&spool);
-        let [event] = lost.as_slice() else { panic!("{lost:?}") };
-        assert_eq!((event.id.as_str(), event.kept.as_slice()), ("dead-but-whole", &["whole".to_owned()][..]));
-        assert!(half.exists() && !spool.join("dead").exists());
-        assert!(!spool.join("dead-but-whole/.half.unfinished").exists());
-        fs::remove_dir_all(&spool).expect("removed");
-    }
 
     #[test]
     fn a_link_is_not_finished() {

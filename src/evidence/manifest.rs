@@ -150,6 +150,15 @@ pub struct ArtifactRecord {
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Of a file whose end came before its begin: both, in the file's order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halves: Option<[Digest; 2]>,
+    /// It waits in the spool for a later start to send it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spooled: bool,
+    /// It is with its store already.
+    #[serde(skip)]
+    pub is_stored: bool,
     /// Where the file is a form of something else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Content>,
@@ -174,6 +183,9 @@ impl ArtifactRecord {
             file: None,
             bytes: None,
             sha256: None,
+            halves: None,
+            spooled: false,
+            is_stored: false,
             content: None,
             duration_ms: milliseconds(took),
             reason: None,
@@ -224,12 +236,13 @@ impl ArtifactRecord {
         Self { content: Some(content), ..self }
     }
 
-    /// Of a file in which what came last stands first.
+    /// Of a file that may be in two halves.
     #[must_use]
     pub fn with_digested(self, digested: Digested) -> Self {
+        let bytes = Some(digested.bytes());
         match digested {
             Digested::Whole(digest) => self.with_digest(digest),
-            Digested::Halves(_) => Self { bytes: Some(digested.bytes()), ..self },
+            Digested::Halves(halves) => Self { bytes, halves: Some(halves), ..self },
         }
     }
 
@@ -262,6 +275,12 @@ impl Manifest {
             lost: Vec::new(),
             artifacts: Vec::new(),
         }
+    }
+
+    /// Where its event is in a store: `service/date/task/event`.
+    pub fn folder(&self) -> String {
+        let date = self.event.began.get(..10).unwrap_or("undated").to_owned();
+        [&self.service.name, &date, &self.service.task, &self.event.id].map(String::as_str).join("/")
     }
 
     /// The file's bytes.

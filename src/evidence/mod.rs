@@ -10,10 +10,12 @@ mod manifest;
 mod mask;
 mod overwrite;
 mod pipeline;
+mod spool;
 
-pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER, clear_unfinished, forget};
-pub use digest::{Digest, Hasher, digest_file};
+pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER};
+pub use digest::{Digest, Digested, Hasher, digest_file};
 pub use manifest::{ArtifactRecord, Content, Event, Jvm, Lost, Manifest, Service, Status, Stop, Tool};
 pub use mask::{KnownMasked, MASKED, mask, mask_known, remember_secrets, secrets_with};
 pub use overwrite::overwrite_secrets;
 pub use pipeline::{Piped, Sink, pipe};
+pub use spool::{Waiting, clear_unfinished, forget, trim, waiting};

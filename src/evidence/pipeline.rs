@@ -1,19 +1,25 @@
 //! A heap dump on its way: checked, redacted, compressed and digested in one pass.
 //!
 //! Two threads and a few buffers, whatever the heap: one reads, checks, redacts and
-//! digests, the other compresses and writes. Back-pressure is a channel of two pieces.
+//! digests, the other compresses and writes. Back-pressure: the pieces are few, and a full
+//! one is only handed on once an empty one has come back.
 //! Where names come in between objects they are put in front at the end.
 
 use super::digest::{Digest, Digested, Hasher};
 use crate::hprof::{self, DumpError, Structure, Summary};
 use crate::units::{Compression, Recipe};
 use std::io::{self, Read, Write};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 /// What goes from one thread to the other at once. Bytes.
 const PIECE: usize = 1 << 20;
-/// Pieces that wait for the second thread.
-const WAITING: usize = 2;
+/// Pieces that are filled, wait or are written.
+const PIECES: usize = 3;
+/// Whoever waits for a piece looks so often whether it should go on.
+const LOOK: Duration = Duration::from_millis(50);
+/// A sink that takes nothing for so long takes no more: the JVM stands still meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Measured on heap dumps: 3 is slower and no smaller (facts: crates, section 6).
 const LEVEL: i32 = 1;
 /// More threads than that outrun every JVM.
@@ -46,15 +52,26 @@ pub struct Piped<S> {
 /// or is broken gives a whole file of what there was.
 ///
 /// `mixes_names`: its names come in between its objects, and are put in front of them.
-pub fn pipe<S: Sink>(source: impl Read, sink: S, recipe: Recipe, mixes_names: bool) -> Piped<S> {
-    let (sender, pieces) = sync_channel(WAITING);
+/// `is_over`: the source is let go, however long the sink takes.
+pub fn pipe<S: Sink>(
+    source: impl Read,
+    sink: S,
+    recipe: Recipe,
+    mixes_names: bool,
+    is_over: impl Fn() -> bool,
+) -> Piped<S> {
+    let (sender, pieces) = channel();
     let (give_back, empty) = channel();
+    for _ in 1..PIECES {
+        // The receiver is there.
+        drop(give_back.send(Vec::new()));
+    }
     let (send_first, first) = channel();
     std::thread::scope(|scope| {
         let writer = std::thread::Builder::new()
             .spawn_scoped(scope, move || write_all(pieces, &give_back, &first, sink, recipe.compression));
-        let mut output =
-            Output { sender, empty, piece: Vec::with_capacity(PIECE), hasher: Hasher::default() };
+        let piece = Vec::with_capacity(PIECE);
+        let mut output = Output { sender, empty, is_over, piece, hasher: Hasher::default() };
         let mut names = mixes_names.then(|| Names::new(recipe.compression));
         let to_names = names.as_mut().map(|names| names as &mut dyn Write);
         let (structure, summary) = hprof::pass(source, &mut output, to_names, recipe.redaction);
@@ -135,31 +152,52 @@ impl Write for Names {
 }
 
 /// The first thread's end of the channel.
-struct Output {
-    sender: SyncSender<Vec<u8>>,
+struct Output<F> {
+    sender: Sender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
+    is_over: F,
     piece: Vec<u8>,
     hasher: Hasher,
 }
 
-impl Output {
+impl<F: Fn() -> bool> Output<F> {
     fn send(&mut self) -> io::Result<()> {
-        let next = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE));
+        let mut next = self.next()?;
+        next.reserve_exact(PIECE);
         let piece = std::mem::replace(&mut self.piece, next);
         self.hasher.update(&piece);
         // The reason is the other thread's to tell.
         self.sender.send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 
+    fn next(&self) -> io::Result<Vec<u8>> {
+        let begun = Instant::now();
+        loop {
+            match self.empty.recv_timeout(LOOK) {
+                Ok(piece) => return Ok(piece),
+                Err(RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(RecvTimeoutError::Timeout) if begun.elapsed() > PATIENCE => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was taken for 10s"));
+                }
+                Err(RecvTimeoutError::Timeout) if (self.is_over)() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
     fn finish(mut self) -> Digest {
         if !self.piece.is_empty() {
-            drop(self.send());
+            let piece = std::mem::take(&mut self.piece);
+            self.hasher.update(&piece);
+            drop(self.sender.send(piece));
         }
         self.hasher.finish()
     }
 }
 
-impl Write for &mut Output {
+impl<F: Fn() -> bool> Write for &mut Output<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = PIECE.saturating_sub(self.piece.len());
         let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();

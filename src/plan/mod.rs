@@ -9,18 +9,20 @@ mod health;
 mod jvm;
 mod programs;
 mod stop;
+mod store;
 
 pub use environment::{Variables, environment_of};
 pub use health::{HealthPlan, ProbePlan, Thresholds};
 pub use programs::{Backoff, HookPlan, Preflight, Program};
 pub use stop::StopPlan;
+pub use store::{BucketPlan, StorePlan};
 
 use crate::config::{
     Capture, Config, Diagnostic, Diagnostics, Format, LastResort, Level, Limit, Place, Rule, Setting,
-    StoreUrl, Trigger, When, default_rules,
+    Trigger, When, default_rules,
 };
 use crate::facts::{Facts, Platform};
-use crate::units::Recipe;
+use crate::units::{ByteSize, Recipe};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -74,7 +76,11 @@ pub struct Log {
 #[derive(Clone, Debug)]
 pub struct Evidence {
     pub rules: Vec<RulePlan>,
-    pub store: StoreUrl,
+    pub store: StorePlan,
+    /// Where evidence is made, and waits for its store.
+    pub spool: PathBuf,
+    /// What waits there takes no more. Bytes.
+    pub spool_limit: ByteSize,
     /// What is done to heap dumps.
     pub heap: Recipe,
 }
@@ -254,8 +260,9 @@ fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) ->
         );
         return None;
     };
+    let (store, spool) = store::store(config, &url.value, diagnostics);
     let heap = Recipe { redaction: config.heap.redact.value, compression: config.heap.compression.value };
-    Some(Evidence { rules, store: url.value.clone(), heap })
+    Some(Evidence { rules, store, spool, spool_limit: config.spool.limit.value, heap })
 }
 
 /// What the service prints is there only where bookend carries it.

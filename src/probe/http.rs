@@ -1,19 +1,9 @@
 //! Does a URL answer as it should?
 
-use super::resolve;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use crate::net::{Trust, client, in_words};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// More of a body is not read: what is looked for stands at its begin. Bytes.
@@ -30,10 +20,7 @@ pub struct HttpRequest {
     pub status: Vec<u16>,
     /// Must stand in the body, within its first 256 KiB.
     pub body: Option<String>,
-    /// Any certificate will do.
-    pub insecure: bool,
-    /// PEM file of the only roots that are trusted; the public ones without it.
-    pub ca_file: Option<PathBuf>,
+    pub trust: Trust,
 }
 
 impl HttpRequest {
@@ -44,8 +31,7 @@ impl HttpRequest {
             headers: BTreeMap::new(),
             status: vec![200],
             body: None,
-            insecure: false,
-            ca_file: None,
+            trust: Trust::default(),
         }
     }
 }
@@ -70,12 +56,9 @@ impl Http {
                 .map_err(|_| format!("the value of the header `{name}` cannot be sent"))?;
             headers.append(name, value);
         }
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(&request)?)
-            .dns_resolver(Arc::new(WithoutNss))
+        let client = client(&request.trust)?
             .redirect(same_host())
             .no_proxy()
-            .user_agent(concat!("bookend/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| in_words(&error))?;
         Ok(Self { request, client, headers })
@@ -147,15 +130,6 @@ impl Http {
     }
 }
 
-/// The innermost cause says what happened; the outer ones that something did.
-fn in_words(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 /// A health path may move to another path, not to another host.
 fn same_host() -> Policy {
     Policy::custom(|attempt| {
@@ -166,85 +140,4 @@ fn same_host() -> Policy {
             attempt.follow()
         }
     })
-}
-
-/// Without NSS, as every look-up here.
-struct WithoutNss;
-
-impl Resolve for WithoutNss {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let addresses = resolve(name.as_str()).await?;
-            let addresses: Addrs = Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)));
-            Ok(addresses)
-        })
-    }
-}
-
-fn tls(request: &HttpRequest) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    if request.insecure {
-        let any = Arc::new(AnyCertificate(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(any).with_no_client_auth());
-    }
-    let mut roots = RootCertStore::empty();
-    match &request.ca_file {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let refused = |error: &dyn Error| format!("cannot use {}: {error}", path.display());
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| refused(&error))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| refused(&error))?;
-                roots.add(certificate).map_err(|error| refused(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(format!("{} holds no certificate", path.display()));
-            }
-        }
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// For `insecure`: a service of ours on this machine, with a certificate of its own.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -1,6 +1,6 @@
 //! Does a port accept connections?
 
-use super::resolve;
+use crate::net::resolve;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;

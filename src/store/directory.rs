@@ -18,60 +18,6 @@ impl Directory {
         Self { root }
     }
 
-    /// Unfinished bundles: in the store itself, so that a heap dump is moved by
-    /// a rename and never copied.
-    pub fn spool(&self) -> PathBuf {
-        self.root.join(".spool")
-    }
-
-    /// Makes the root for that user if it is not there; whether it did.
-    ///
-    /// # Errors
-    /// As making it does.
-    pub fn make_for(&self, user: u32, group: u32) -> io::Result<bool> {
-        if self.root.try_exists()? {
-            return Ok(false);
-        }
-        if let Some(parent) = self.root.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        DirBuilder::new().mode(PRIVATE_FOLDER).create(&self.root)?;
-        // Not through a name that somebody may have replaced meanwhile.
-        let made = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-            .open(&self.root)?;
-        fchown(&made, Some(user), Some(group))?;
-        Ok(true)
-    }
-
-    /// Can it be written?
-    ///
-    /// # Errors
-    /// Which folder cannot be made or written, and why.
-    pub fn look(&self) -> Result<(), String> {
-        let spool = self.spool();
-        // Root's JVM may be somebody else, who has to get to the folder that it
-        // is lent; names in there tell nothing.
-        let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { PRIVATE_FOLDER };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(&spool)
-            .map_err(|error| format!("cannot make the folder {}: {error}", spool.display()))?;
-        let owner = fs::symlink_metadata(&spool).map_err(|error| refused(&spool, &error))?;
-        if !owner.is_dir() || ![0, nix::unistd::geteuid().as_raw()].contains(&owner.uid()) {
-            return Err(format!(
-                "{} is not a folder of ours (its owner is user {})",
-                spool.display(),
-                owner.uid()
-            ));
-        }
-        access(&spool, AccessFlags::W_OK)
-            .map_err(|error| format!("cannot write to {}: {}", spool.display(), error.desc()))?;
-        Ok(())
-    }
-
     /// Where `key` ends up.
     pub fn path(&self, key: &str) -> PathBuf {
         self.root.join(key)
@@ -111,6 +57,50 @@ impl Directory {
             .create(parent)
             .map_err(|error| format!("cannot make the folder {}: {error}", parent.display()))
     }
+}
+
+/// Makes a directory for that user if it is not there; whether it did.
+///
+/// # Errors
+/// As making it does.
+pub fn make_for(folder: &Path, user: u32, group: u32) -> io::Result<bool> {
+    if folder.try_exists()? {
+        return Ok(false);
+    }
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    DirBuilder::new().mode(PRIVATE_FOLDER).create(folder)?;
+    // Not through a name that somebody may have replaced meanwhile.
+    let made =
+        OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(folder)?;
+    fchown(&made, Some(user), Some(group))?;
+    Ok(true)
+}
+
+/// Can the spool be written?
+///
+/// # Errors
+/// Which folder cannot be made or written, and why.
+pub fn look(spool: &Path) -> Result<(), String> {
+    // Root's JVM may be somebody else, who has to get to the folder that it
+    // is lent; names in there tell nothing.
+    let mode = if nix::unistd::geteuid().is_root() { 0o711 } else { PRIVATE_FOLDER };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(spool)
+        .map_err(|error| format!("cannot make the folder {}: {error}", spool.display()))?;
+    let owner = fs::symlink_metadata(spool).map_err(|error| refused(spool, &error))?;
+    if !owner.is_dir() || ![0, nix::unistd::geteuid().as_raw()].contains(&owner.uid()) {
+        return Err(format!(
+            "{} is not a folder of ours (its owner is user {})",
+            spool.display(),
+            owner.uid()
+        ));
+    }
+    access(spool, AccessFlags::W_OK)
+        .map_err(|error| format!("cannot write to {}: {}", spool.display(), error.desc()))
 }
 
 fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! Owns the text forms. Imports nothing from the rest of the crate, does no I/O.
 
 mod attributes;
+mod bucket;
 mod byte_size;
 mod duration;
 mod moment;
@@ -12,6 +13,7 @@ mod schedule;
 mod signal;
 
 pub use attributes::{Attributes, Capability, Limit, Resource};
+pub use bucket::{BucketUrl, Cloud};
 pub use byte_size::ByteSize;
 pub use duration::{format_duration, parse_duration};
 pub use moment::Moment;

@@ -25,9 +25,10 @@ const RULES: &[(&str, &[&str])] = &[
     // Libraries: they know neither plan nor roles.
     ("jvm", &["units", "sys", "facts"]),
     ("hprof", &["units"]),
-    ("probe", &["units", "sys"]),
+    ("net", &[]),
+    ("probe", &["net", "units", "sys"]),
     ("evidence", &["hprof", "units"]),
-    ("store", &["units", "evidence"]),
+    ("store", &["net", "units", "evidence"]),
     // The carrier: it understands nothing of what it carries.
     ("output", &["sys"]),
     ("compat", &["exit", "sys", "units"]),
@@ -36,7 +37,7 @@ const RULES: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "config", "evidence", "exit", "facts", "hprof", "jvm", "link", "output", "plan", "probe",
+            "config", "evidence", "exit", "facts", "hprof", "jvm", "link", "net", "output", "plan", "probe",
             "store", "sys", "units",
         ],
     ),

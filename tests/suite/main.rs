@@ -35,6 +35,8 @@ mod jvm_trouble;
 mod operator;
 mod output;
 mod redaction;
+mod s3;
+mod s3_server;
 mod scenario;
 mod setup;
 mod silence;
@@ -52,6 +54,7 @@ fn main() {
     trials.extend(architecture::trials());
     trials.extend(configuration::trials(setup));
     trials.extend(examples::trials(setup));
+    trials.extend(s3::trials(setup));
     trials.extend(conformance::trials(setup));
     trials.extend(init::trials(setup));
     trials.extend(terminal::trials(setup));

@@ -3,22 +3,27 @@
 use super::heap_stream::{convert, stream_heap};
 use crate::agent::budget::{Kind, Rates, Size, dump_size};
 use crate::agent::elsewhere::has_threads;
+use crate::agent::storing::Tail;
 use crate::evidence::{ArtifactRecord, Bundle, Status};
 use crate::facts::cgroup;
 use crate::facts::processes::Process;
 use crate::jvm::{self, DumpOutcome, Session, judge_dump, takes_pipes, used_bytes};
+use crate::store::{Bucket, Labels, Upload};
 use crate::units::{ByteSize, Compression, Recipe, format_duration};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use std::path::Path;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 const ARTIFACT: &str = "heap";
 /// No heap is made smaller than that by compression, unless it is empty.
 const BEST_RATIO: u64 = 10;
 /// The share of the disk that a dump never takes, in percent.
 const DISK_KEPT_PERCENT: u64 = 5;
+/// How long a bucket may take to say that it will take a dump.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long `GC.heap_info` may take; it needs no safepoint.
 const INFO_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -39,11 +44,16 @@ impl HeapDump<'_> {
     }
 }
 
-/// Takes a heap dump: through a pipe, so that it is smaller and safe before it is written
-/// anywhere; from a JVM that cannot, by way of a file.
-///
-/// Skipped if it would not fit on the disk or into the time: the JVM stands still while it
-/// runs. Ends when `over` does, with what there is until then.
+/// A bucket that takes a dump as it comes.
+#[derive(Clone, Debug)]
+pub(in crate::agent) struct Remote<'a> {
+    pub(in crate::agent) bucket: &'a Bucket,
+    /// Of the event, in the bucket.
+    pub(in crate::agent) folder: String,
+    pub(in crate::agent) labels: Labels,
+}
+
+/// Takes a heap dump into the bundle's folder.
 pub async fn capture_heap(
     session: &Session,
     bundle: &Bundle,
@@ -52,14 +62,42 @@ pub async fn capture_heap(
     deadline: Instant,
     over: impl Future<Output = ()>,
 ) -> Vec<ArtifactRecord> {
+    send_heap(session, bundle, dump, None, rates, deadline, over).await.0
+}
+
+/// Takes a heap dump: through a pipe, so that it is smaller and safe before it is written
+/// anywhere; from a JVM that cannot, by way of a file.
+///
+/// Skipped if it would not fit on the disk or into the time: the JVM stands still while it
+/// runs. Ends when `over` does, with what there is until then.
+pub(in crate::agent) async fn send_heap(
+    session: &Session,
+    bundle: &Bundle,
+    dump: &HeapDump<'_>,
+    remote: Option<&Remote<'_>>,
+    rates: &Rates,
+    deadline: Instant,
+    over: impl Future<Output = ()>,
+) -> (Vec<ArtifactRecord>, Option<Tail>) {
     let begun = Instant::now();
     let is_piped = has_threads() && takes_pipes(&session.version);
-    if let Some(record) = too_large(session, bundle.folder(), dump, is_piped, deadline, rates).await {
-        return vec![record];
-    }
+    let used = match too_slow(session, dump, deadline, rates).await {
+        Ok(used) => used,
+        Err(record) => return (vec![*record], None),
+    };
     tokio::pin!(over);
+    // A bucket that answers is a bucket that takes: another's dump goes to the spool.
+    let upload = match remote.filter(|_| is_piped) {
+        Some(remote) => begin_upload(remote, bundle, dump, deadline).await,
+        None => None,
+    };
+    if upload.is_none()
+        && let Some(record) = too_large(session, used, bundle.folder(), dump, is_piped)
+    {
+        return (vec![record], None);
+    }
     if is_piped {
-        return stream_heap(session, bundle, dump, deadline, over).await;
+        return stream_heap(session, bundle, dump, upload, deadline, over).await;
     }
     let by_file = async {
         let record = by_file(session, bundle, dump.name, dump.live, deadline).await;
@@ -68,7 +106,7 @@ pub async fn capture_heap(
             _ => vec![record],
         }
     };
-    tokio::select! {
+    let records = tokio::select! {
         records = by_file => records,
         () = over => {
             // It may be lent to the JVM's user.
@@ -76,7 +114,29 @@ pub async fn capture_heap(
             bundle.discard(dump.name);
             vec![ArtifactRecord::failed(ARTIFACT, "cut off: the time was up", begun.elapsed())]
         }
-    }
+    };
+    (records, None)
+}
+
+/// `None`, and a word in the log, if the bucket does not take it.
+async fn begin_upload(
+    remote: &Remote<'_>,
+    bundle: &Bundle,
+    dump: &HeapDump<'_>,
+    deadline: Instant,
+) -> Option<Upload> {
+    let key = format!("{}/{}", remote.folder, dump.file());
+    let until = deadline.min(Instant::now() + BEGIN_PATIENCE);
+    let reason = match timeout_at(until, remote.bucket.begin(&key, &remote.labels)).await {
+        Ok(Ok(upload)) => {
+            bundle.note_upload(Some((&key, upload.id())));
+            return Some(upload);
+        }
+        Ok(Err(reason)) => reason,
+        Err(_) => "no answer".to_owned(),
+    };
+    warn!("the heap dump goes to the spool, as the store does not take it: {reason}");
+    None
 }
 
 /// The JVM writes the file itself, and all of it.
@@ -168,16 +228,14 @@ pub(in crate::agent) fn quotable(path: &Path) -> Result<&str, String> {
     Ok(text)
 }
 
-/// A dump of this heap that should not be begun, and why.
-async fn too_large(
+/// How much heap there is to dump, in bytes; or why it should not be begun.
+async fn too_slow(
     session: &Session,
-    folder: &Path,
     dump: &HeapDump<'_>,
-    is_piped: bool,
     deadline: Instant,
     rates: &Rates,
-) -> Option<ArtifactRecord> {
-    let skipped = |reason: String| Some(ArtifactRecord::skipped("heap", reason));
+) -> Result<Option<u64>, Box<ArtifactRecord>> {
+    let skipped = |reason: String| Err(Box::new(ArtifactRecord::skipped(ARTIFACT, reason)));
     let until = deadline.min(Instant::now() + INFO_PATIENCE);
     let text = match session.text("GC.heap_info", until).await {
         Ok(text) => text,
@@ -186,15 +244,7 @@ async fn too_large(
     };
     // Where it was not understood, the whole process is an upper bound.
     let resident = || Process::read(session.target.pid).and_then(|process| process.resident);
-    let used = used_bytes(&text).or_else(resident)?;
-    let size = dump_size(used);
-    let disk = match (is_piped, dump.recipe.compression) {
-        // At best: more than that is seen while it is written.
-        (true, Compression::Zstd) => size / BEST_RATIO,
-        // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
-        (false, _) if session.version.feature >= 22 => size.saturating_mul(2),
-        (true, Compression::None) | (false, _) => size,
-    };
+    let Some(used) = used_bytes(&text).or_else(resident) else { return Ok(None) };
     let kind = if dump.live { Kind::LiveHeap } else { Kind::Heap };
     let time = rates.estimate(kind, Size { heap: Some(used), threads: None });
     let left = deadline.saturating_duration_since(Instant::now());
@@ -205,8 +255,28 @@ async fn too_large(
             ByteSize(used),
             format_duration(left)
         );
-        return Some(ArtifactRecord::cut("heap", reason, time, left));
+        return Err(Box::new(ArtifactRecord::cut(ARTIFACT, reason, time, left)));
     }
+    Ok(Some(used))
+}
+
+/// A dump of so much heap that would not fit on the disk.
+fn too_large(
+    session: &Session,
+    used: Option<u64>,
+    folder: &Path,
+    dump: &HeapDump<'_>,
+    is_piped: bool,
+) -> Option<ArtifactRecord> {
+    let skipped = |reason: String| Some(ArtifactRecord::skipped(ARTIFACT, reason));
+    let size = dump_size(used?);
+    let disk = match (is_piped, dump.recipe.compression) {
+        // At best: more than that is seen while it is written.
+        (true, Compression::Zstd) => size / BEST_RATIO,
+        // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
+        (false, _) if session.version.feature >= 22 => size.saturating_mul(2),
+        (true, Compression::None) | (false, _) => size,
+    };
     if is_in_memory(folder)
         && let Some(available) = cgroup::available_memory()
         && disk > available

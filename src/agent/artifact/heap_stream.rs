@@ -1,18 +1,20 @@
 //! `heap` through a pipe: checked, redacted, compressed and digested while the JVM writes.
 
-use super::heap::{HeapDump, disk_space, is_in_memory, let_jvm_write, other_user, quotable};
+use super::heap::{HeapDump, let_jvm_write, other_user, quotable};
+use super::heap_sink::{Careful, HeapSink, send_parts};
 use crate::agent::elsewhere::elsewhere;
-use crate::evidence::{ArtifactRecord, Bundle, Content, Piped, Sink, pipe};
-use crate::facts::cgroup;
-use crate::hprof::DumpError;
+use crate::agent::storing::Tail;
+use crate::evidence::{ArtifactRecord, Bundle, Content, Digested, Piped, pipe};
+use crate::hprof::{DumpError, Structure, Summary};
 use crate::jvm::{Cut, DumpOutcome, DumpPipe, Failure, Session, judge_dump};
+use crate::store::Upload;
 use crate::units::{ByteSize, Redaction};
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 const ARTIFACT: &str = "heap";
@@ -21,25 +23,28 @@ const SUMMARY: &str = "heap-summary";
 const PIPE: &str = "heap.pipe";
 /// What is in pipes and buffers is written within that: a few megabytes.
 const LAST_PIECES: Duration = Duration::from_secs(5);
-/// So often the room on the disk is looked at, which must hold as much more. Bytes.
-const LOOK_EVERY: u64 = 1 << 20;
-/// A container whose memory is so nearly full gets no more in its tmpfs. Bytes.
-const MEMORY_KEPT: u64 = 64 << 20;
 
-/// Takes a dump that the JVM writes into a pipe.
+/// Takes a dump that the JVM writes into a pipe, to `upload` or to a file of the bundle.
 pub(super) async fn stream_heap(
     session: &Session,
     bundle: &Bundle,
     dump: &HeapDump<'_>,
+    upload: Option<Upload>,
     deadline: Instant,
     over: impl Future<Output = ()>,
-) -> Vec<ArtifactRecord> {
+) -> (Vec<ArtifactRecord>, Option<Tail>) {
     let begun = Instant::now();
-    let failed = |reason: String| vec![ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())];
+    let failed = |reason: String| (vec![ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())], None);
     let name = dump.file();
-    let sink = match bundle.open(&name) {
-        Ok((_, file)) => Careful::new(file, bundle),
-        Err(error) => return failed(format!("cannot write {name}: {error}")),
+    let (sink, task) = match upload {
+        Some(upload) => {
+            let (parts, task) = send_parts(upload);
+            (HeapSink::Bucket(parts), Some(task))
+        }
+        None => match bundle.open(&name) {
+            Ok((_, file)) => (HeapSink::File(Careful::new(file, bundle)), None),
+            Err(error) => return failed(format!("cannot write {name}: {error}")),
+        },
     };
     let path = bundle.unfinished(PIPE);
     let owner = other_user(session);
@@ -61,7 +66,8 @@ pub(super) async fn stream_heap(
     // It reads before the JVM is asked to write.
     let piped = tokio::task::spawn_blocking(move || {
         let mixes_names = source.mixes_names();
-        pipe(source, sink, recipe, mixes_names)
+        let cut = source.cut();
+        pipe(source, sink, recipe, mixes_names, || cut.is_due())
     });
     let outcome = tokio::select! {
         answer = let_jvm_write(session, bundle, &line, deadline) => match answer {
@@ -82,8 +88,8 @@ pub(super) async fn stream_heap(
         // Not taken back where the answer did not come.
         drop(bundle.take_back());
     }
-    let records = match timeout(LAST_PIECES, piped).await {
-        Ok(Ok(piped)) => judge(bundle, dump, piped, &outcome, begun),
+    let done = match timeout(LAST_PIECES, piped).await {
+        Ok(Ok(piped)) => judge(bundle, dump, piped, task, &outcome, begun).await,
         Ok(Err(error)) => {
             bundle.discard(&name);
             failed(error.to_string())
@@ -91,7 +97,7 @@ pub(super) async fn stream_heap(
         Err(_) => failed(format!("{} takes no more of it", bundle.folder().display())),
     };
     bundle.discard(PIPE);
-    records
+    done
 }
 
 /// How it went by the JVM's words.
@@ -131,15 +137,16 @@ pub(super) async fn convert(
     // Redaction alone has no ending of its own.
     let name = dump.file();
     let sink = match bundle.open(&name) {
-        Ok((_, file)) => Careful::new(file, bundle),
+        Ok((_, file)) => HeapSink::File(Careful::new(file, bundle)),
         Err(error) => return failed(format!("cannot write {name}: {error}")),
     };
     let cut = CutWhenDropped(Cut::default());
     let (recipe, source) = (dump.recipe, Until { source, cut: cut.0.clone() });
-    match elsewhere(move || pipe(source, sink, recipe, false)).await {
+    match elsewhere(move || pipe(source, sink, recipe, false, || false)).await {
         Ok(piped) => {
             drop(std::fs::remove_file(&path));
-            judge(bundle, dump, piped, &Outcome::Whole, begun.checked_sub(took).unwrap_or(begun))
+            let begun = begun.checked_sub(took).unwrap_or(begun);
+            judge(bundle, dump, piped, None, &Outcome::Whole, begun).await.0
         }
         Err(reason) => failed(reason),
     }
@@ -161,58 +168,95 @@ impl Read for Until {
 }
 
 /// What was got, by its own structure and by the JVM's words.
-fn judge(
+async fn judge(
     bundle: &Bundle,
     dump: &HeapDump<'_>,
-    piped: Piped<Careful>,
+    piped: Piped<HeapSink>,
+    task: Option<JoinHandle<Result<(), String>>>,
     outcome: &Outcome,
     begun: Instant,
-) -> Vec<ArtifactRecord> {
+) -> (Vec<ArtifactRecord>, Option<Tail>) {
     let name = dump.file();
-    let size = ByteSize(piped.plain.bytes());
-    let trouble = match (&piped.sink, &piped.structure, outcome) {
+    let took = begun.elapsed();
+    let Piped { plain, stored, summary, structure, sink } = piped;
+    let trouble = trouble(&name, plain.bytes(), &structure, &sink, outcome);
+    let failed = |reason: String| (vec![ArtifactRecord::failed(ARTIFACT, reason, took)], None);
+    let is_sound = sink.is_ok();
+    let objects = summary.objects;
+    if let (0, Some(reason)) = (objects, &trouble) {
+        bundle.discard(&name);
+        return failed(reason.clone());
+    }
+    let file = if trouble.is_none() { name.clone() } else { format!("{name}.partial") };
+    let mut tail = None;
+    match (sink, task) {
+        (Ok(HeapSink::Bucket(parts)), Some(task)) => {
+            // What it says of its own failure is asked for when the event is stored.
+            drop(parts.finish().await);
+            tail = Some(Tail { file: file.clone(), task, begun_as: name.clone() });
+        }
+        // The store's own reason, and nothing is left of it.
+        (_, Some(task)) => {
+            let said = timeout(LAST_PIECES, task).await;
+            let reason = match said {
+                Ok(Ok(Err(reason))) => reason,
+                _ => trouble.unwrap_or_default(),
+            };
+            return failed(reason);
+        }
+        (_, None) => {
+            if let Err(error) = bundle.finish(&name, &file) {
+                bundle.discard(&name);
+                return failed(format!("cannot rename {name}: {error}"));
+            }
+        }
+    }
+    let record = match trouble {
+        None => ArtifactRecord::complete(ARTIFACT, &file, took),
+        Some(reason) => ArtifactRecord::partial(ARTIFACT, &file, reason, took),
+    };
+    let redaction = Some(dump.recipe.redaction).filter(|how| *how != Redaction::None);
+    let content = Content::new(plain, objects, redaction.map(Redaction::word));
+    // How much of it a file holds that ends in the middle nobody knows.
+    let record = if is_sound { record.with_content(content) } else { record };
+    let record = match (stored, &tail) {
+        // A file in two halves is read once more instead.
+        (Digested::Halves(_), None) => record,
+        (stored, _) => record.with_digested(stored),
+    };
+    let mut records = vec![record];
+    records.extend(summaries(bundle, &summary));
+    (records, tail)
+}
+
+/// Why it is not whole.
+fn trouble(
+    name: &str,
+    bytes: u64,
+    structure: &Result<Structure, DumpError>,
+    sink: &io::Result<HeapSink>,
+    outcome: &Outcome,
+) -> Option<String> {
+    let size = ByteSize(bytes);
+    match (sink, structure, outcome) {
         (Err(error), ..) => Some(format!("cannot write {name}: {error}")),
         (Ok(_), Ok(structure), _) if structure.has_end => None,
         (.., Outcome::Failed(reason)) => Some(reason.clone()),
-        (.., Outcome::OutOfTime) if piped.plain.bytes() == 0 => {
-            Some("the JVM did not begin it in time".to_owned())
-        }
+        (.., Outcome::OutOfTime) if bytes == 0 => Some("the JVM did not begin it in time".to_owned()),
         (.., Outcome::OutOfTime) => Some(format!("cut off at the deadline after {size}")),
         (_, Err(error @ DumpError::Broken { .. }), _) => {
             Some(format!("{error} (some builds of JDK 11 and 17 write such: JDK-8303937)"))
         }
         (_, Err(error), _) => Some(error.to_string()),
         (_, Ok(_), _) => Some(format!("the JVM broke it off after {size}")),
-    };
-    let objects = piped.summary.objects;
-    let mut records = Vec::new();
-    let took = begun.elapsed();
-    match trouble {
-        Some(reason) if objects == 0 => {
-            bundle.discard(&name);
-            return vec![ArtifactRecord::failed(ARTIFACT, reason, took)];
-        }
-        trouble => {
-            let file = if trouble.is_none() { name.clone() } else { format!("{name}.partial") };
-            let record = match (bundle.finish(&name, &file), trouble) {
-                (Ok(_), None) => ArtifactRecord::complete(ARTIFACT, &file, took),
-                (Ok(_), Some(reason)) => ArtifactRecord::partial(ARTIFACT, &file, reason, took),
-                (Err(error), _) => {
-                    bundle.discard(&name);
-                    let reason = format!("cannot rename {name}: {error}");
-                    return vec![ArtifactRecord::failed(ARTIFACT, reason, took)];
-                }
-            };
-            let redaction = Some(dump.recipe.redaction).filter(|how| *how != Redaction::None);
-            let content = Content::new(piped.plain, objects, redaction.map(Redaction::word));
-            // How much of it a file holds that ends in the middle nobody knows.
-            let is_sound = piped.sink.is_ok();
-            let record = record.with_digested(piped.stored);
-            records.push(if is_sound { record.with_content(content) } else { record });
-        }
     }
-    let text = piped.summary.to_string().into_bytes();
-    let json = serde_json::to_vec_pretty(&piped.summary).map_err(|error| error.to_string());
+}
+
+/// What it amounts to, as text and JSON.
+fn summaries(bundle: &Bundle, summary: &Summary) -> Vec<ArtifactRecord> {
+    let text = summary.to_string().into_bytes();
+    let json = serde_json::to_vec_pretty(summary).map_err(|error| error.to_string());
+    let mut records = Vec::new();
     for (file, content) in [("heap-summary.txt", Ok(text)), ("heap-summary.json", json)] {
         let written = content.and_then(|bytes| {
             let write = |(_, mut to): (PathBuf, File)| to.write_all(&bytes);
@@ -226,69 +270,4 @@ fn judge(
         records.push(record.made_of(ARTIFACT));
     }
     records
-}
-
-/// A file that does not take the disk's last.
-struct Careful {
-    file: File,
-    folder: PathBuf,
-    is_in_memory: bool,
-    since_looked: u64,
-}
-
-impl Careful {
-    fn new(file: File, bundle: &Bundle) -> Self {
-        let folder = bundle.folder().to_owned();
-        let is_in_memory = is_in_memory(&folder);
-        Self { file, folder, is_in_memory, since_looked: LOOK_EVERY }
-    }
-
-    fn look(&self) -> io::Result<()> {
-        if let Some((free, kept)) = disk_space(&self.folder)
-            && free <= kept.saturating_add(LOOK_EVERY)
-        {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "the rest of the disk is the service's"));
-        }
-        if self.is_in_memory && cgroup::available_memory().is_some_and(|left| left < MEMORY_KEPT) {
-            return Err(io::Error::new(
-                io::ErrorKind::StorageFull,
-                "it is in memory, and that is nearly full",
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl Write for Careful {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.since_looked >= LOOK_EVERY {
-            self.since_looked = 0;
-            self.look()?;
-        }
-        let count = self.file.write(bytes)?;
-        self.since_looked += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink for Careful {
-    /// Moves what is there up, the end first.
-    fn put_first(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.look()?;
-        let by = bytes.len() as u64;
-        let mut buffer = vec![0; 1 << 20];
-        let mut end = self.file.metadata()?.len();
-        while end > 0 {
-            let count = end.min(buffer.len() as u64);
-            let piece = buffer.get_mut(..usize::try_from(count).unwrap_or_default()).unwrap_or_default();
-            end -= count;
-            self.file.read_exact_at(piece, end)?;
-            self.file.write_all_at(piece, end + by)?;
-        }
-        self.file.write_all_at(bytes, 0)
-    }
 }

@@ -6,11 +6,12 @@ use crate::agent::event::{self, Captured, Means, Occasion};
 use crate::agent::journal::What;
 use crate::agent::rules::{Situation, Verdict};
 use crate::agent::status::EventStatus;
-use crate::agent::storing::{self, Stored};
+use crate::agent::storing::{self, Spool, Stored};
 use crate::config::{LastResort, Trigger};
 use crate::evidence;
 use crate::facts::cgroup;
 use crate::link::Deed;
+use crate::store::Store;
 use crate::sys::{attributes, clock, process};
 use crate::units::{Signal, format_duration};
 use std::time::Duration;
@@ -263,6 +264,7 @@ impl Agent<'_> {
             plan: self.plan,
             exported: self.exported,
             evidence,
+            store: self.store,
             main: self.main,
             session: self.session.clone(),
             ring: self.ring,
@@ -300,12 +302,20 @@ impl Agent<'_> {
         if let (Some(captured), Some(evidence)) = (captured, &self.plan.evidence) {
             self.rates = captured.rates.clone();
             self.lost.clear();
-            let store = storing::store(evidence);
-            if has_threads() {
-                self.storing.spawn_blocking(move || storing::store_all(&store, captured));
-            } else {
-                // Deaf meanwhile, and not gone.
-                self.storing.spawn(async move { storing::store_all(&store, captured) });
+            let spool = Spool::of(evidence);
+            match self.store.cloned() {
+                Some(Store::Bucket(bucket)) => {
+                    self.storing.spawn(storing::store_in_bucket(bucket, spool, captured));
+                }
+                Some(Store::Directory(store)) if has_threads() => {
+                    self.storing
+                        .spawn_blocking(move || storing::store_in_directory(&store, &spool, captured));
+                }
+                Some(Store::Directory(store)) => {
+                    // Deaf meanwhile, and not gone.
+                    self.storing.spawn(async move { storing::store_in_directory(&store, &spool, captured) });
+                }
+                None => storing::keep_all(captured, &spool),
             }
         }
         if let Some(status) = self.pending_end.take() {
@@ -320,7 +330,7 @@ impl Agent<'_> {
 
     pub(super) fn stored(&mut self, stored: Option<Stored>) {
         if let Some(stored) = stored {
-            let path = stored.path.map(|path| path.display().to_string());
+            let path = stored.path;
             self.journal.note(
                 What::Store,
                 &format!("{}: {} artifacts", stored.trigger, stored.artifacts),

@@ -10,8 +10,9 @@ use super::event::Captured;
 use super::journal::Journal;
 use super::prober::Prober;
 use super::rules::Rules;
+use super::shipping;
 use super::status::EventStatus;
-use super::storing::{self, Stored};
+use super::storing::{self, Spool, Stored};
 use super::warm::{self, Attached};
 use crate::config::Trigger;
 use crate::evidence::Lost;
@@ -19,6 +20,7 @@ use crate::jvm::{CrashFiles, Session};
 use crate::link::{Deed, Fact, MAXIMUM_SIZE};
 use crate::output::Ring;
 use crate::plan::{Plan, Variables};
+use crate::store::Store;
 use crate::sys::attributes;
 use crate::sys::process::{self, Pid};
 use crate::sys::signals::Inherited;
@@ -55,6 +57,7 @@ struct Agent<'a> {
     exported: &'a Variables,
     link: &'a UnixStream,
     ring: Option<&'a Ring>,
+    store: Option<&'a Store>,
     inherited: Inherited,
     rules: Rules<'a>,
     watch: Watch<'a>,
@@ -130,7 +133,12 @@ pub(super) async fn serve(
     };
     // The service comes first; a stop changes that.
     attributes::be_background();
-    let lost = plan.evidence.as_ref().map(storing::look_at_store).unwrap_or_default();
+    let lost = plan.evidence.as_ref().map(storing::look_at_spool).unwrap_or_default();
+    let store = plan.evidence.as_ref().and_then(storing::store);
+    if let (Some(store), Some(evidence)) = (store.clone(), &plan.evidence) {
+        // It ends with us: what is half sent stays in the spool.
+        drop(tokio::spawn(shipping::ship(store, Spool::of(evidence))));
+    }
     let prober =
         plan.health.as_ref().and_then(|health| match Prober::new(plan, exported, health, for_children) {
             Ok(prober) => Some(prober),
@@ -147,6 +155,7 @@ pub(super) async fn serve(
         exported,
         link: &link,
         ring: ring.as_ref(),
+        store: store.as_ref(),
         inherited: for_children,
         watch: Watch::new(plan, prober.as_ref(), &rules, ring.as_ref()),
         rules,

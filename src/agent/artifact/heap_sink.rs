@@ -1,0 +1,213 @@
+//! Where a streamed heap dump goes: a file of the spool, or a bucket, in parts.
+
+use super::heap::{disk_space, is_in_memory};
+use crate::evidence::{Bundle, Sink};
+use crate::facts::cgroup;
+use crate::store::{PART, Upload};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// So often the room on the disk is looked at, which must hold as much more. Bytes.
+const LOOK_EVERY: u64 = 1 << 20;
+/// A container whose memory is so nearly full gets no more in its tmpfs. Bytes.
+const MEMORY_KEPT: u64 = 64 << 20;
+
+/// The one or the other.
+pub(super) enum HeapSink {
+    File(Careful),
+    Bucket(Parts),
+}
+
+impl Write for HeapSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Bucket(parts) => parts.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for HeapSink {
+    fn put_first(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.put_first(bytes),
+            Self::Bucket(parts) => parts.put_first(bytes),
+        }
+    }
+}
+
+/// A file that does not take the disk's last.
+pub(super) struct Careful {
+    file: File,
+    folder: PathBuf,
+    is_in_memory: bool,
+    since_looked: u64,
+}
+
+impl Careful {
+    pub(super) fn new(file: File, bundle: &Bundle) -> Self {
+        let folder = bundle.folder().to_owned();
+        let is_in_memory = is_in_memory(&folder);
+        Self { file, folder, is_in_memory, since_looked: LOOK_EVERY }
+    }
+
+    fn look(&self) -> io::Result<()> {
+        if let Some((free, kept)) = disk_space(&self.folder)
+            && free <= kept.saturating_add(LOOK_EVERY)
+        {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the rest of the disk is the service's"));
+        }
+        if self.is_in_memory && cgroup::available_memory().is_some_and(|left| left < MEMORY_KEPT) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "it is in memory, and that is nearly full",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Write for Careful {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.since_looked >= LOOK_EVERY {
+            self.since_looked = 0;
+            self.look()?;
+        }
+        let count = self.file.write(bytes)?;
+        self.since_looked += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Careful {
+    /// Moves what is there up, the end first.
+    fn put_first(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.look()?;
+        let by = bytes.len() as u64;
+        let mut buffer = vec![0; 1 << 20];
+        let mut end = self.file.metadata()?.len();
+        while end > 0 {
+            let count = end.min(buffer.len() as u64);
+            let piece = buffer.get_mut(..usize::try_from(count).unwrap_or_default()).unwrap_or_default();
+            end -= count;
+            self.file.read_exact_at(piece, end)?;
+            self.file.write_all_at(piece, end + by)?;
+        }
+        self.file.write_all_at(bytes, 0)
+    }
+}
+
+enum Message {
+    Part(usize, Vec<u8>),
+    Whole,
+}
+
+/// Cuts a stream into parts and hands them to the task that sends them.
+pub(super) struct Parts {
+    sender: mpsc::Sender<Message>,
+    piece: Vec<u8>,
+    /// The first part stays to the end: something may belong in front of it, and no part but
+    /// the last may be small.
+    first: Option<Vec<u8>>,
+    next: usize,
+}
+
+/// A task that sends parts. Whoever drops [`Parts`] without [`Parts::finish`] gives the
+/// upload up.
+pub(super) fn send_parts(mut upload: Upload) -> (Parts, JoinHandle<Result<(), String>>) {
+    // One waits, two are under way, one is filled: the agent stays small.
+    let (sender, mut receiver) = mpsc::channel(1);
+    let task = tokio::spawn(async move {
+        loop {
+            match receiver.recv().await {
+                Some(Message::Part(index, bytes)) => {
+                    if let Err(reason) = upload.part(index, bytes).await {
+                        receiver.close();
+                        return Err(upload.abort(reason).await);
+                    }
+                }
+                Some(Message::Whole) => return upload.complete().await,
+                None => return Err(upload.abort("it was given up".to_owned()).await),
+            }
+        }
+    });
+    (Parts { sender, piece: Vec::new(), first: None, next: 1 }, task)
+}
+
+impl Parts {
+    fn send(&self, message: Message) -> io::Result<()> {
+        // Its own words are the task's to tell.
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the store takes no more of it");
+        self.sender.blocking_send(message).map_err(gone)
+    }
+
+    /// Everything was written; the task makes it an object.
+    ///
+    /// # Errors
+    /// The task has given up.
+    pub(super) async fn finish(self) -> Result<(), String> {
+        let Self { sender, piece, first, next } = self;
+        let mut last = Vec::new();
+        // The first one is a part of its own even if nothing came behind it.
+        last.extend(first.map(|first| (0, first)));
+        if !piece.is_empty() || last.is_empty() {
+            last.push((if last.is_empty() { 0 } else { next }, piece));
+        }
+        let messages = last.into_iter().map(|(index, bytes)| Message::Part(index, bytes));
+        for message in messages.chain([Message::Whole]) {
+            sender.send(message).await.map_err(|_| "the store takes no more of it".to_owned())?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.piece.capacity() == 0 {
+            self.piece.reserve_exact(PART);
+        }
+        let room = PART.saturating_sub(self.piece.len());
+        let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+        self.piece.extend_from_slice(taken);
+        if self.piece.len() == PART {
+            let piece = std::mem::take(&mut self.piece);
+            if self.first.is_none() {
+                self.first = Some(piece);
+            } else {
+                self.send(Message::Part(self.next, piece))?;
+                self.next += 1;
+            }
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Parts {
+    fn put_first(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let behind = match &mut self.first {
+            Some(first) => first,
+            None => &mut self.piece,
+        };
+        let mut all = Vec::with_capacity(bytes.len() + behind.len());
+        all.extend_from_slice(bytes);
+        all.extend_from_slice(behind);
+        *behind = all;
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! What earlier lives left in the spool goes to the store, in the background.
+
+use super::storing::Spool;
+use crate::evidence::{Waiting, waiting};
+use crate::store::{Labels, Store};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// A store that refuses is asked again after so long.
+const AGAIN: Duration = Duration::from_mins(1);
+/// No faster than that: the service's own traffic comes first. Bytes per second.
+const RATE: u64 = 32 << 20;
+
+/// Sends every event that waits, the oldest first; ends once none does.
+pub(super) async fn ship(store: Store, spool: Spool) {
+    while let Some(event) = waiting(&spool.folder) {
+        let id = event.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match send(&store, &event).await {
+            Ok((path, files)) => {
+                event.remove();
+                info!(path, files, "evidence of an earlier life stored");
+            }
+            Err(reason) => {
+                warn!("evidence of an earlier life ({id}) waits in the spool: {reason}");
+                // Whoever comes next may send it meanwhile.
+                drop(event);
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Sends its files, the smallest first, and its manifest.
+async fn send(store: &Store, event: &Waiting) -> Result<(String, usize), String> {
+    let mut manifest = event.manifest.clone();
+    let text = |pointer: &str| {
+        let text = manifest.pointer(pointer).and_then(Value::as_str).unwrap_or("unknown");
+        // It comes from a file that others may have written: it stays one folder's name.
+        let safe: String =
+            text.chars().take(200).map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
+        if safe.is_empty() || safe.starts_with('.') { "unknown".to_owned() } else { safe }
+    };
+    let (service, task, id) = (text("/service/name"), text("/service/task"), text("/event/id"));
+    let date: String = text("/event/began").chars().take(10).collect();
+    let folder = format!("{service}/{date}/{task}/{id}");
+    let labels: Labels =
+        vec![("service", service), ("task", task), ("trigger", text("/event/trigger")), ("event", id)];
+    if let (Store::Bucket(bucket), Some((key, upload))) = (store, event.upload()) {
+        // Else its parts would stay, unseen and paid for.
+        bucket.abort(&key, &upload).await?;
+        event.forget_upload();
+        info!(key, "an upload of an earlier life is given up");
+    }
+    let files = event.files();
+    let mut digests = Vec::new();
+    for file in &files {
+        let path = event.folder.join(file);
+        let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let key = format!("{folder}/{file}");
+        match store {
+            Store::Directory(directory) => directory.put(&path, &key)?,
+            Store::Bucket(bucket) => {
+                digests.push((file, bucket.put_file(&key, &path, &labels).await?));
+                // Sent, it need not be sent again if this life ends now.
+                drop(std::fs::remove_file(&path));
+                tokio::time::sleep(Duration::from_secs(size / RATE)).await;
+            }
+        }
+    }
+    let artifacts = manifest.pointer_mut("/artifacts").and_then(Value::as_array_mut);
+    for artifact in artifacts.into_iter().flatten().filter_map(Value::as_object_mut) {
+        artifact.remove("spooled");
+        let file = artifact.get("file").and_then(Value::as_str).unwrap_or_default();
+        if let Some((_, digest)) = digests.iter().find(|(sent, _)| *sent == file) {
+            artifact.insert("bytes".to_owned(), json!(digest.bytes));
+            artifact.insert("sha256".to_owned(), json!(digest.sha256));
+        }
+    }
+    if let Some(notes) = manifest.as_object_mut() {
+        let mut all = notes.get("notes").and_then(Value::as_array).cloned().unwrap_or_default();
+        all.push(json!(if event.is_whole {
+            "sent by a later start, from the spool"
+        } else {
+            "its life was cut short: a later start sent what was in the spool"
+        }));
+        notes.insert("notes".to_owned(), Value::Array(all));
+    }
+    let bytes = serde_json::to_vec_pretty(&manifest).map_err(|error| error.to_string())?;
+    let key = format!("{folder}/manifest.json");
+    match store {
+        Store::Directory(directory) => directory.put_bytes(&bytes, &key)?,
+        Store::Bucket(bucket) => bucket.put_bytes(&key, bytes, &labels).await?,
+    }
+    Ok((store.url(&folder), files.len()))
+}

@@ -1,0 +1,9 @@
+//! The network, for probes and stores: names and HTTP clients.
+//!
+//! Knows neither plan nor roles.
+
+mod client;
+mod resolve;
+
+pub use client::{Trust, client, in_words};
+pub use resolve::resolve;

@@ -1,0 +1,340 @@
+//! An object store: S3 and what speaks its language, Google's, Azure's.
+
+use super::client::Connector;
+use super::profile::Profile;
+use super::region::region;
+use super::trouble;
+use super::upload::{PART, Upload};
+use crate::evidence::{Digest, Hasher};
+use crate::units::{BucketUrl, Cloud};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, BackoffConfig, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
+    RetryConfig, TagSet,
+};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::sync::RwLock;
+use tracing::info;
+
+/// A request is repeated for so long, if nobody gives it up before.
+const RETRY_LIMIT: Duration = Duration::from_mins(2);
+/// What is given up must not stay: S3 bills the parts of an upload for ever.
+const ABORT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Which bucket, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub url: BucketUrl,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub path_style: bool,
+    pub ca_file: Option<PathBuf>,
+    /// Amazon's own name for it, and the KMS key's.
+    pub encryption: Option<(&'static str, Option<String>)>,
+    pub tags: bool,
+}
+
+/// What every object of an event says of itself.
+pub type Labels = Vec<(&'static str, String)>;
+
+pub(super) trait Remote: ObjectStore + MultipartStore {}
+
+impl<T: ObjectStore + MultipartStore> Remote for T {}
+
+/// An open bucket. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bucket(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    connector: Connector,
+    /// Made when it is first needed, and again where its credentials are no longer valid.
+    remote: RwLock<Option<Arc<dyn Remote>>>,
+}
+
+impl Bucket {
+    /// # Errors
+    /// What is wrong with the file of roots.
+    pub fn new(options: Options) -> Result<Self, String> {
+        let connector = Connector::new(options.ca_file.as_deref())?;
+        Ok(Self(Arc::new(Inner { options, connector, remote: RwLock::new(None) })))
+    }
+
+    /// Where `key` is.
+    pub fn url(&self, key: &str) -> String {
+        self.0.options.url.of(key)
+    }
+
+    pub(super) fn path(&self, key: &str) -> Path {
+        Path::from(format!("{}/{key}", self.0.options.url.prefix))
+    }
+
+    /// The open store; opens it if need be.
+    ///
+    /// # Errors
+    /// What it needs and has not.
+    pub(super) async fn remote(&self) -> Result<Arc<dyn Remote>, String> {
+        if let Some(remote) = self.0.remote.read().await.as_ref() {
+            return Ok(Arc::clone(remote));
+        }
+        let mut slot = self.0.remote.write().await;
+        if let Some(remote) = slot.as_ref() {
+            return Ok(Arc::clone(remote));
+        }
+        let remote = open(&self.0.options, &self.0.connector).await?;
+        *slot = Some(Arc::clone(&remote));
+        Ok(remote)
+    }
+
+    /// In words; and forgets credentials that are not valid any longer.
+    pub(super) async fn refused(&self, error: &object_store::Error) -> String {
+        if trouble::is_expired(error) {
+            *self.0.remote.write().await = None;
+        }
+        trouble::words(error, &self.0.options)
+    }
+
+    /// Tries `action` once more with new credentials where the old ones are not valid.
+    pub(super) async fn with<T, F>(&self, action: impl Fn(Arc<dyn Remote>) -> F) -> Result<T, String>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        for _ in 0..2 {
+            match action(self.remote().await?).await {
+                Ok(done) => return Ok(done),
+                Err(error) if trouble::is_expired(&error) => {
+                    *self.0.remote.write().await = None;
+                }
+                Err(error) => return Err(self.refused(&error).await),
+            }
+        }
+        Err("ExpiredToken: new credentials are no longer valid either".to_owned())
+    }
+
+    /// Opens the store and fetches credentials: what does not work is told early, and nothing
+    /// is to be fetched when there is no time.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn warm(&self) -> Result<(), String> {
+        // The cheapest request that needs them: an upload that is not there is asked for.
+        self.remote().await.map(drop)
+    }
+
+    /// Puts bytes; they are there whole or not at all.
+    ///
+    /// # Errors
+    /// What the store said, in words.
+    pub async fn put_bytes(&self, key: &str, bytes: Vec<u8>, labels: &Labels) -> Result<(), String> {
+        let path = self.path(key);
+        let payload = object_store::PutPayload::from(bytes);
+        let (tags, attributes) = self.labelled(key, labels);
+        let put = |remote: Arc<dyn Remote>| {
+            let (path, payload) = (path.clone(), payload.clone());
+            let options =
+                PutOptions { tags: tags.clone(), attributes: attributes.clone(), ..PutOptions::default() };
+            async move { remote.put_opts(&path, payload, options).await.map(drop) }
+        };
+        self.with(put).await
+    }
+
+    /// Puts a file, in parts if it is large. Its digest.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or what the store said.
+    pub async fn put_file(
+        &self,
+        key: &str,
+        file: &std::path::Path,
+        labels: &Labels,
+    ) -> Result<Digest, String> {
+        let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
+        let mut source = tokio::fs::File::open(file).await.map_err(unreadable)?;
+        let mut hasher = Hasher::default();
+        let mut upload: Option<Upload> = None;
+        for index in 0.. {
+            let mut piece = Vec::with_capacity(PART);
+            let mut limited = (&mut source).take(PART as u64);
+            limited.read_to_end(&mut piece).await.map_err(unreadable)?;
+            hasher.update(&piece);
+            let is_last = piece.len() < PART;
+            match &mut upload {
+                None if is_last => {
+                    self.put_bytes(key, piece, labels).await?;
+                    break;
+                }
+                None => {
+                    let begun = upload.insert(self.begin(key, labels).await?);
+                    begun.part(index, piece).await?;
+                }
+                Some(upload) => {
+                    if !piece.is_empty() {
+                        upload.part(index, piece).await?;
+                    }
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        if let Some(upload) = upload {
+            upload.complete().await?;
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Begins an object that comes in parts.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub async fn begin(&self, key: &str, labels: &Labels) -> Result<Upload, String> {
+        let path = self.path(key);
+        let (tags, attributes) = self.labelled(key, labels);
+        let create = |remote: Arc<dyn Remote>| {
+            let path = path.clone();
+            let (tags, attributes) = (tags.clone(), attributes.clone());
+            let options = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
+            async move { remote.create_multipart_opts(&path, options).await }
+        };
+        let id = self.with(create).await?;
+        Ok(Upload::new(self.clone(), path, id))
+    }
+
+    /// Gives up what another life began.
+    ///
+    /// # Errors
+    /// What the store said, or that it said nothing in time.
+    pub async fn abort(&self, key: &str, id: &str) -> Result<(), String> {
+        self.abort_path(&self.path(key), &id.to_owned()).await
+    }
+
+    pub(super) async fn abort_path(&self, path: &Path, id: &String) -> Result<(), String> {
+        let abort = self.with(|remote| async move { remote.abort_multipart(path, id).await });
+        match tokio::time::timeout(ABORT_LIMIT, abort).await {
+            Ok(aborted) => aborted,
+            Err(_) => Err("no answer".to_owned()),
+        }
+    }
+
+    /// Gives an object another name.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub async fn rename(&self, from: &str, to: &str) -> Result<(), String> {
+        let (from, to) = (self.path(from), self.path(to));
+        let (from, to) = (&from, &to);
+        self.with(|remote| async move {
+            remote.copy(from, to).await?;
+            remote.delete(from).await
+        })
+        .await
+    }
+
+    fn labelled(&self, key: &str, labels: &Labels) -> (TagSet, Attributes) {
+        let mut tags = TagSet::default();
+        let mut attributes = Attributes::new();
+        attributes.insert(Attribute::ContentType, content_type(key).into());
+        for (name, value) in labels {
+            // A header's value; what is no ASCII would be refused.
+            let value: String = value.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
+            if self.0.options.tags {
+                tags.push(name, &value);
+            }
+            attributes.insert(Attribute::Metadata((*name).into()), value.into());
+        }
+        (tags, attributes)
+    }
+}
+
+fn content_type(key: &str) -> &'static str {
+    match key.rsplit('.').next() {
+        Some("txt" | "log") => "text/plain; charset=utf-8",
+        Some("json") => "application/json",
+        Some("zst") => "application/zstd",
+        _ => "application/octet-stream",
+    }
+}
+
+async fn open(options: &Options, connector: &Connector) -> Result<Arc<dyn Remote>, String> {
+    let retry = RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(5),
+            base: 2.0,
+        },
+        max_retries: 20,
+        retry_timeout: RETRY_LIMIT,
+    };
+    let bucket = &options.url.bucket;
+    let opened: object_store::Result<Arc<dyn Remote>> = match options.url.cloud {
+        Cloud::S3 => {
+            let profile = Profile::read();
+            let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+            if let (Some(key), Some(secret)) =
+                (profile.get("aws_access_key_id"), profile.get("aws_secret_access_key"))
+            {
+                info!("credentials are those of the profile `{}`", profile.name);
+                builder = builder.with_access_key_id(key).with_secret_access_key(secret);
+                if let Some(token) = profile.get("aws_session_token") {
+                    builder = builder.with_token(token);
+                }
+            }
+            let (region, source) = match &options.region {
+                Some(region) => (region.clone(), "configuration"),
+                None => region(connector.client(), profile.get("region")).await,
+            };
+            info!(bucket, region, source, "store opened");
+            builder = builder.with_region(region).with_http_connector(connector.clone());
+            builder = builder.with_virtual_hosted_style_request(!options.path_style);
+            if let Some(endpoint) = &options.endpoint {
+                builder = builder.with_endpoint(endpoint_for(endpoint, bucket, options.path_style));
+            }
+            if let Some((how, key)) = &options.encryption {
+                let set: Result<AmazonS3ConfigKey, _> = "aws_server_side_encryption".parse();
+                builder = builder.with_config(set.map_err(|error| error.to_string())?, *how);
+                if let Some(key) = key {
+                    let set: Result<AmazonS3ConfigKey, _> = "aws_sse_kms_key_id".parse();
+                    builder = builder.with_config(set.map_err(|error| error.to_string())?, key);
+                }
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        Cloud::Google => {
+            let mut builder = GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(retry)
+                .with_http_connector(connector.clone());
+            if let Some(endpoint) = &options.endpoint {
+                builder = builder.with_base_url(endpoint);
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+        Cloud::Azure => {
+            let mut builder = MicrosoftAzureBuilder::from_env()
+                .with_container_name(bucket)
+                .with_retry(retry)
+                .with_http_connector(connector.clone());
+            if let Some(endpoint) = &options.endpoint {
+                builder = builder.with_endpoint(endpoint.clone());
+            }
+            builder.build().map(|store| Arc::new(store) as _)
+        }
+    };
+    opened.map_err(|error| trouble::words(&error, options))
+}
+
+/// Where the bucket is part of the host's name, it is so at an endpoint of one's own too.
+fn endpoint_for(endpoint: &str, bucket: &str, path_style: bool) -> String {
+    match endpoint.split_once("://") {
+        Some((scheme, host)) if !path_style => format!("{scheme}://{bucket}.{host}"),
+        _ => endpoint.to_owned(),
+    }
+}

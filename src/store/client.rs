@@ -1,0 +1,92 @@
+//! The HTTP client under an object store: ours, with limits for what hangs.
+
+use crate::net::{self, Trust};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// A host that does not answer is given up. From one data centre to itself it takes a
+/// millisecond.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// The kernel gives a connection up on which nothing sent is acknowledged (`tcp(7)`).
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
+/// An answer takes no longer, but for what the body needs.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// Whoever takes a body more slowly is as good as dead. Bytes per second.
+const SLOWEST: u64 = 100 * 1024;
+
+/// Gives every part of an object store the same client.
+#[derive(Clone, Debug)]
+pub(super) struct Connector(reqwest::Client);
+
+impl Connector {
+    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, String> {
+        let trust = Trust { insecure: false, ca_file: ca_file.map(Path::to_owned) };
+        let client = net::client(&trust)?
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_LIMIT)
+            .tcp_user_timeout(SILENCE_LIMIT)
+            .build()
+            .map_err(|error| net::in_words(&error))?;
+        Ok(Self(client))
+    }
+
+    pub(super) fn client(&self) -> &reqwest::Client {
+        &self.0
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+impl HttpService for Connector {
+    fn call<'s, 'f>(
+        &'s self,
+        request: HttpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'f>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let url = reqwest::Url::parse(&parts.uri.to_string())
+                .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+            let mut request = reqwest::Request::new(parts.method, url);
+            *request.headers_mut() = parts.headers;
+            let size = u64::try_from(body.content_length()).unwrap_or(u64::MAX);
+            *request.timeout_mut() = Some(ANSWER_LIMIT + Duration::from_secs(size / SLOWEST));
+            *request.body_mut() = Some(reqwest::Body::wrap(body));
+            let response = self.0.execute(request).await.map_err(refused)?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = response.bytes().await.map_err(refused)?;
+            let mut answer = HttpResponse::new(body.into());
+            *answer.status_mut() = status;
+            *answer.headers_mut() = headers;
+            Ok(answer)
+        })
+    }
+}
+
+/// All requests of ours may be repeated: a part or an object that is put twice is the same.
+fn refused(error: reqwest::Error) -> HttpError {
+    let kind = if error.is_timeout() {
+        HttpErrorKind::Timeout
+    } else if error.is_connect() {
+        HttpErrorKind::Connect
+    } else if error.is_decode() {
+        HttpErrorKind::Decode
+    } else {
+        HttpErrorKind::Interrupted
+    };
+    // Whose request it was is told around it; a presigned URL is a secret.
+    HttpError::new(kind, error.without_url())
+}

@@ -1,0 +1,122 @@
+//! Evidence in a bucket: streamed, kept in the spool while there is none, sent by the next
+//! start.
+
+use crate::bundle;
+use crate::hprof;
+use crate::jvm::{on_each_jvm, port, sick};
+use crate::s3_server::{BUCKET, KEY, SECRET, Server};
+use crate::scenario::{Scenario, poll};
+use crate::setup::Setup;
+use libtest_mimic::Trial;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
+    on_each_jvm(
+        setup,
+        "s3",
+        &[
+            ("a_stop_leaves_everything_in_the_bucket", stop),
+            ("a_refusal_is_named_and_the_next_start_sends", refused),
+            ("a_dead_endpoint_costs_nothing_but_time", dead),
+        ],
+    )
+}
+
+type Outcome = Result<(), String>;
+
+fn config(folder: &Path, port: u16) -> String {
+    format!(
+        "[service]\nname = \"sick\"\n[main]\nuser = \"1000:1000\"\n[stop]\ngrace = \"60s\"\n\
+         [[rule]]\nname = \"last-words\"\non = \"stop\"\ncapture = [\"heap\", \"threads\", \"os\"]\n\
+         [store]\nurl = \"s3://{BUCKET}/prod\"\nendpoint = \"http://127.0.0.1:{port}\"\nregion = \"eu-central-1\"\n\
+         [spool]\ndir = \"{}/spool\"\n",
+        folder.display()
+    )
+}
+
+fn scenario<'a>(setup: &'a Setup, text: &str, secret: &str) -> Scenario<'a> {
+    Scenario::new(setup).config(text).env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", secret)
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    bundle::walk(folder, &mut found);
+    found.into_iter().map(|path| path.display().to_string()).collect()
+}
+
+/// Several parts, and the names in front of them since 22.
+fn stop(setup: &Setup, version: u32) -> Outcome {
+    let place = Scenario::new(setup);
+    let server = Server::start(&place.folder().join("s3"));
+    let spool = place.folder().join("spool");
+    let text = config(place.folder(), server.port);
+    let command = sick(setup, version, &["-Xmx512m"], &["--heap=160m", "--shutdown=0s"]);
+    let running = scenario(setup, &text, SECRET).command(command).start();
+    port(&running);
+    running.wait_for("attached to the JVM");
+    let ended = running.stop();
+    ended.exits(143).says("s3://evidence/prod/sick/");
+    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
+    for name in ["os", "threads", "heap"] {
+        assert_eq!(bundle.status(name), "complete", "{}", bundle.manifest);
+    }
+    assert!(bundle.artifact("heap")["bytes"].as_u64() > Some(12 << 20), "{}", bundle.manifest);
+    let plain = place.folder().join("plain.hprof");
+    hprof::decompress(&bundle.folder.join("heap.hprof.zst"), &plain)?;
+    assert!(hprof::walk(&plain)?.ended);
+    assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(files(&spool), Vec::<String>::new());
+    Ok(())
+}
+
+fn refused(setup: &Setup, version: u32) -> Outcome {
+    let place = Scenario::new(setup);
+    let server = Server::start(&place.folder().join("s3"));
+    let spool = place.folder().join("spool");
+    let text = config(place.folder(), server.port);
+    let command = sick(setup, version, &[], &["--heap=8m", "--shutdown=0s"]);
+    let running = scenario(setup, &text, "another").command(&command).start();
+    port(&running);
+    running.wait_for("attached to the JVM");
+    let ended = running.stop();
+    ended.exits(143).says("SignatureDoesNotMatch").says("waits in the spool");
+    assert!(files(&server.bucket()).is_empty(), "{:?}", files(&server.bucket()));
+    assert!(files(&spool).iter().any(|file| file.ends_with("heap.hprof.zst")), "{:?}", files(&spool));
+    next_start_sends(setup, &text, &command, &spool, &server)
+}
+
+fn dead(setup: &Setup, version: u32) -> Outcome {
+    let place = Scenario::new(setup);
+    let spool = place.folder().join("spool");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    drop(listener);
+    let text = config(place.folder(), address.port());
+    let command = sick(setup, version, &[], &["--heap=8m", "--shutdown=0s"]);
+    let running = scenario(setup, &text, SECRET).command(&command).start();
+    port(&running);
+    running.wait_for("attached to the JVM");
+    let ended = running.stop();
+    ended.exits(143).says("the heap dump goes to the spool").says("shutdown hook ends");
+    let listener = TcpListener::bind(address).map_err(|error| error.to_string())?;
+    let server = Server::on(&place.folder().join("s3"), listener);
+    next_start_sends(setup, &text, &command, &spool, &server)
+}
+
+fn next_start_sends(setup: &Setup, text: &str, command: &[String], spool: &Path, server: &Server) -> Outcome {
+    let next = scenario(setup, text, SECRET).command(command).start();
+    next.wait_for("evidence of an earlier life stored");
+    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
+    assert_eq!(bundle.status("heap"), "complete", "{}", bundle.manifest);
+    assert!(
+        bundle.artifacts().iter().all(|artifact| artifact.get("spooled").is_none()),
+        "{}",
+        bundle.manifest
+    );
+    assert!(bundle.manifest["notes"].to_string().contains("later start"), "{}", bundle.manifest);
+    assert!(server.stale_uploads().is_empty(), "{:?}", server.stale_uploads());
+    poll("the spool is empty", || files(spool).is_empty().then_some(()));
+    next.stop();
+    Ok(())
+}
