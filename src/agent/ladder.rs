@@ -279,7 +279,7 @@ impl Ladder<'_> {
             }
             Work::Heap { live } => {
                 let recipe = self.plan.evidence.as_ref().map_or(Recipe::PLAIN, |evidence| evidence.heap);
-                let dump = HeapDump { name: "heap.hprof", live: *live, recipe };
+                let dump = HeapDump { live: *live, recipe };
                 let (rates, until) = (&*self.rates, occasion.until());
                 let remote = match self.store {
                     Some(Store::Bucket(bucket)) => {
@@ -288,7 +288,7 @@ impl Ladder<'_> {
                     _ => None,
                 };
                 let over = occasion.is_over();
-                return send_heap(session, bundle, &dump, remote.as_ref(), rates, until, over).await;
+                return send_heap(session, bundle, dump, remote.as_ref(), rates, until, over).await;
             }
         };
         (vec![record], None)

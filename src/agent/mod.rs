@@ -53,7 +53,7 @@ pub fn prepare(plan: &Plan) {
         StorePlan::Bucket(_) => &evidence.spool,
     };
     if let Ok(true) = make_for(folder, identity.user, identity.group) {
-        info!(user = identity.name, folder = %folder.display(), "the directory for evidence was not there: made it");
+        info!(user = identity.name, folder = %folder.display(), "a directory was not there: made it");
     }
 }
 

@@ -1,19 +1,34 @@
 //! What earlier lives left in the spool goes to the store, in the background.
 
 use super::storing::Spool;
-use crate::evidence::{Waiting, waiting};
+use crate::evidence::{Digest, Waiting, waiting};
 use crate::store::{Labels, Store};
-use serde_json::{Value, json};
+use crate::units::format_duration;
+use serde_json::{Map, Value, json};
 use std::time::Duration;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
+/// What cannot be opened in that time is told.
+const OPENING: Duration = Duration::from_secs(20);
 /// A store that refuses is asked again after so long.
 const AGAIN: Duration = Duration::from_mins(1);
 /// No faster than that: the service's own traffic comes first. Bytes per second.
 const RATE: u64 = 32 << 20;
 
-/// Sends every event that waits, the oldest first; ends once none does.
+/// Opens the store, so that no credentials are to be fetched when time is short; then sends
+/// every event that waits, the oldest first; ends once none does.
 pub(super) async fn ship(store: Store, spool: Spool) {
+    if let Store::Bucket(bucket) = &store {
+        let reason = match timeout(OPENING, bucket.warm()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(reason)) => Some(reason),
+            Err(_) => Some(format!("no credentials came within {}", format_duration(OPENING))),
+        };
+        if let Some(reason) = reason {
+            warn!("the store cannot be opened: {reason}; it is tried again when there is evidence");
+        }
+    }
     while let Some(event) = waiting(&spool.folder) {
         let id = event.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match send(&store, &event).await {
@@ -53,7 +68,6 @@ async fn send(store: &Store, event: &Waiting) -> Result<(String, usize), String>
         info!(key, "an upload of an earlier life is given up");
     }
     let files = event.files();
-    let mut digests = Vec::new();
     for file in &files {
         let path = event.folder.join(file);
         let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
@@ -61,21 +75,17 @@ async fn send(store: &Store, event: &Waiting) -> Result<(String, usize), String>
         match store {
             Store::Directory(directory) => directory.put(&path, &key)?,
             Store::Bucket(bucket) => {
-                digests.push((file, bucket.put_file(&key, &path, &labels).await?));
+                let digest = bucket.put_file(&key, &path, &labels).await?;
+                note_sent(&mut manifest, file, &digest);
                 // Sent, it need not be sent again if this life ends now.
+                event.note(&manifest)?;
                 drop(std::fs::remove_file(&path));
                 tokio::time::sleep(Duration::from_secs(size / RATE)).await;
             }
         }
     }
-    let artifacts = manifest.pointer_mut("/artifacts").and_then(Value::as_array_mut);
-    for artifact in artifacts.into_iter().flatten().filter_map(Value::as_object_mut) {
+    for artifact in artifacts(&mut manifest) {
         artifact.remove("spooled");
-        let file = artifact.get("file").and_then(Value::as_str).unwrap_or_default();
-        if let Some((_, digest)) = digests.iter().find(|(sent, _)| *sent == file) {
-            artifact.insert("bytes".to_owned(), json!(digest.bytes));
-            artifact.insert("sha256".to_owned(), json!(digest.sha256));
-        }
     }
     if let Some(notes) = manifest.as_object_mut() {
         let mut all = notes.get("notes").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -93,4 +103,19 @@ async fn send(store: &Store, event: &Waiting) -> Result<(String, usize), String>
         Store::Bucket(bucket) => bucket.put_bytes(&key, bytes, &labels).await?,
     }
     Ok((store.url(&folder), files.len()))
+}
+
+fn artifacts(manifest: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    let artifacts = manifest.pointer_mut("/artifacts").and_then(Value::as_array_mut);
+    artifacts.into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
+fn note_sent(manifest: &mut Value, file: &str, digest: &Digest) {
+    for artifact in artifacts(manifest) {
+        if artifact.get("file").and_then(Value::as_str) == Some(file) {
+            artifact.remove("spooled");
+            artifact.insert("bytes".to_owned(), json!(digest.bytes));
+            artifact.insert("sha256".to_owned(), json!(digest.sha256));
+        }
+    }
 }

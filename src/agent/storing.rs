@@ -145,7 +145,6 @@ pub(super) async fn store_in_bucket(bucket: Bucket, spool: Spool, captured: Capt
                 if let Some(digest) = digest.clone() {
                     *record = record.clone().with_digest(digest);
                 }
-                drop(std::fs::remove_file(bundle.folder().join(&file)));
             }
             other => {
                 let reason = match other {
@@ -175,6 +174,7 @@ pub(super) async fn store_in_bucket(bucket: Bucket, spool: Spool, captured: Capt
     };
     bundle.note_upload(None);
     if written.is_ok() && manifest.artifacts.iter().all(|record| !record.spooled) {
+        bundle.remove_sent(&manifest);
         forget_lost(&manifest, &spool);
         bundle.remove();
     } else {

@@ -123,12 +123,19 @@ pub(super) struct Dump {
     /// Take all values out of a heap dump: classes, references and sizes stay
     #[arg(long)]
     pub(super) redact: bool,
-    /// Compress a heap dump (zstd)
-    #[arg(long)]
-    pub(super) compress: bool,
+    /// Compress a heap dump; gzip, in blocks, is what Eclipse MAT opens as it is [default: zstd]
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "zstd")]
+    pub(super) compress: Option<DumpFormat>,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum DumpFormat {
+    Zstd,
+    Gzip,
 }
 
 #[cfg(feature = "agent")]
@@ -175,7 +182,7 @@ pub(super) struct Hprof {
 pub(super) enum HprofVerb {
     /// Show classes, arrays, duplicate texts, class loaders and stacks of a heap dump
     #[command(
-        after_help = "Examples:\n  bookend hprof summary heap.hprof\n  zstd -dc heap.hprof.zst | bookend hprof summary -\n\nExit codes: 0 the dump is whole, 1 it is broken or broken off; what was counted until there is shown"
+        after_help = "Examples:\n  bookend hprof summary heap.hprof\n  bookend hprof summary heap.hprof.zst\n  aws s3 cp s3://evidence/heap.hprof.zst - | bookend hprof summary -\n\nExit codes: 0 the dump is whole, 1 it is broken or broken off; what was counted until there is shown"
     )]
     Summary {
         /// The dump; `-` is standard input
@@ -187,7 +194,7 @@ pub(super) enum HprofVerb {
     },
     /// Take all values out of a heap dump: classes, references and sizes stay
     #[command(
-        after_help = "Examples:\n  bookend hprof redact heap.hprof safe.hprof\n  bookend hprof redact - - < heap.hprof | zstd > safe.hprof.zst\n\nExit codes: 0 done, 1 the dump is broken or broken off"
+        after_help = "Examples:\n  bookend hprof redact heap.hprof.zst safe.hprof\n  bookend hprof redact - - < heap.hprof | zstd > safe.hprof.zst\n\nExit codes: 0 done, 1 the dump is broken or broken off"
     )]
     Redact {
         /// The dump; `-` is standard input
@@ -199,6 +206,18 @@ pub(super) enum HprofVerb {
         /// Only bytes and characters: numbers and flags stay
         #[arg(long)]
         only_strings: bool,
+    },
+    /// Make `heap.hprof` of `heap.hprof.zst` or `heap.hprof.gz`
+    #[command(
+        after_help = "Examples:\n  bookend hprof unpack heap.hprof.zst heap.hprof\n  aws s3 cp s3://evidence/heap.hprof.zst - | bookend hprof unpack - heap.hprof\n\nExit codes: 0 done, 1 the file is broken or broken off; what was unpacked until there is kept"
+    )]
+    Unpack {
+        /// The compressed dump; `-` is standard input
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        /// The new file; `-` is standard output
+        #[arg(value_name = "OUT")]
+        output: PathBuf,
     },
 }
 

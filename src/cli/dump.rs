@@ -1,6 +1,6 @@
 //! `bookend dump threads|histogram|heap|jfr|all`: evidence by hand.
 
-use super::arguments::{Dump, DumpArtifact};
+use super::arguments::{Dump, DumpArtifact, DumpFormat};
 use super::{client, operator, output};
 use crate::agent::{
     ERROR, HeapDump, Rates, Request, capture_heap, capture_histogram, capture_recording, capture_threads,
@@ -80,7 +80,11 @@ async fn take(arguments: &Dump, to: &Path, begun: &client::Begun) -> Result<(), 
         only => std::slice::from_ref(only),
     };
     let redaction = if arguments.redact { Redaction::Primitives } else { Redaction::None };
-    let compression = if arguments.compress { Compression::Zstd } else { Compression::None };
+    let compression = match arguments.compress {
+        None => Compression::None,
+        Some(DumpFormat::Zstd) => Compression::Zstd,
+        Some(DumpFormat::Gzip) => Compression::Gzip,
+    };
     let recipe = Recipe { redaction, compression };
     let mut trouble = None;
     for artifact in wanted {
@@ -126,10 +130,10 @@ fn begin<'a>(
             ),
         ),
         DumpArtifact::Heap => {
-            let dump = HeapDump { name: "heap.hprof", live: false, recipe };
+            let dump = HeapDump { live: false, recipe };
             let work = async move {
                 let whole = std::future::pending();
-                let records = capture_heap(session, bundle, &dump, &Rates::default(), deadline, whole).await;
+                let records = capture_heap(session, bundle, dump, &Rates::default(), deadline, whole).await;
                 // Its summary is for stores: `bookend hprof summary` makes another.
                 let summaries = records.iter().skip(1).filter_map(|record| record.file.as_ref());
                 for file in summaries {

@@ -3,11 +3,11 @@
 use super::arguments::{Hprof, HprofVerb};
 use super::output;
 use crate::exit;
-use crate::hprof::{self, Structure};
+use crate::hprof::{self, Structure, Unpacked};
 use crate::units::{ByteSize, Redaction, Signal};
 use signal_hook::flag::{register, register_conditional_shutdown};
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub(super) fn hprof(arguments: &Hprof) -> u8 {
     let done = match &arguments.verb {
         HprofVerb::Summary { dump, json } => summary(&open, dump, *json),
         HprofVerb::Redact { input, output, only_strings } => redact(&open, input, output, *only_strings),
+        HprofVerb::Unpack { input, output } => unpack(&open, input, output),
     };
     match done {
         Ok(()) => exit::SUCCESS,
@@ -42,7 +43,7 @@ pub(super) fn hprof(arguments: &Hprof) -> u8 {
 }
 
 /// How a dump is opened.
-type Open<'a> = &'a dyn Fn(&Path) -> Result<Dump, String>;
+type Open<'a> = &'a dyn Fn(&Path) -> Result<Unpacked<Dump>, String>;
 
 fn summary(open: Open<'_>, dump: &Path, json: bool) -> Result<(), String> {
     let (structure, summary) = hprof::summarize(open(dump)?);
@@ -63,8 +64,7 @@ fn redact(open: Open<'_>, input: &Path, to: &Path, only_strings: bool) -> Result
         let structure = hprof::redact(from, io::stdout().lock(), how);
         return whole(structure.map_err(|error| format!("{}: {error}", input.display()))?, input);
     }
-    let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(to);
-    let file = file.map_err(|error| format!("cannot make {}: {error}", to.display()))?;
+    let file = create(to)?;
     let structure = hprof::redact(from, file, how).map_err(|error| {
         drop(std::fs::remove_file(to));
         format!("{}: {error}", input.display())
@@ -76,6 +76,62 @@ fn redact(open: Open<'_>, input: &Path, to: &Path, only_strings: bool) -> Result
         ByteSize(structure.bytes)
     ));
     whole(structure, input)
+}
+
+fn unpack(open: Open<'_>, input: &Path, to: &Path) -> Result<(), String> {
+    let mut from = open(input)?;
+    if !from.is_packed() {
+        return Err(format!("{} is neither zstd nor gzip: there is nothing to unpack", input.display()));
+    }
+    let broken = |error: io::Error| format!("{}: {error}", input.display());
+    if is_standard(to) {
+        return io::copy(&mut from, &mut io::stdout().lock()).map(drop).map_err(broken);
+    }
+    let mut file = create(to)?;
+    let copied = copy(&mut from, &mut file);
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    match copied {
+        Ok(()) => {
+            output::complain(&format!("{}: {}\n", to.display(), ByteSize(size)));
+            Ok(())
+        }
+        Err(Copying::Write(error)) => {
+            drop(std::fs::remove_file(to));
+            Err(format!("cannot write {}: {error}", to.display()))
+        }
+        Err(Copying::Read(error)) if size == 0 => {
+            drop(std::fs::remove_file(to));
+            Err(broken(error))
+        }
+        Err(Copying::Read(error)) => {
+            Err(format!("{}; {} holds what comes before: {}", broken(error), to.display(), ByteSize(size)))
+        }
+    }
+}
+
+enum Copying {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+fn copy(from: &mut impl Read, to: &mut File) -> Result<(), Copying> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                to.write_all(buffer.get(..count).unwrap_or_default()).map_err(Copying::Write)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Copying::Read(error)),
+        }
+    }
+}
+
+/// Never over what is there.
+fn create(path: &Path) -> Result<File, String> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path);
+    file.map_err(|error| format!("cannot make {}: {error}", path.display()))
 }
 
 fn whole(structure: Structure, dump: &Path) -> Result<(), String> {
@@ -90,7 +146,7 @@ fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn open(path: &Path, is_interrupted: &Arc<AtomicBool>) -> Result<Dump, String> {
+fn open(path: &Path, is_interrupted: &Arc<AtomicBool>) -> Result<Unpacked<Dump>, String> {
     let refused = |error: io::Error| format!("cannot read {}: {error}", path.display());
     let (input, size): (Box<dyn Read>, _) = if is_standard(path) {
         (Box::new(io::stdin().lock()), None)
@@ -101,7 +157,8 @@ fn open(path: &Path, is_interrupted: &Arc<AtomicBool>) -> Result<Dump, String> {
     };
     let shows = io::stderr().is_terminal();
     let is_interrupted = Arc::clone(is_interrupted);
-    Ok(Dump { input, size, read: 0, told: Instant::now(), shows, is_interrupted })
+    let dump = Dump { input, size, read: 0, told: Instant::now(), shows, is_interrupted };
+    Unpacked::new(dump).map_err(refused)
 }
 
 /// A dump that tells on a terminal how far it is, and ends at Ctrl-C.

@@ -66,7 +66,8 @@ impl Words for Redaction {
         &[("none", Self::None), ("strings", Self::Strings), ("primitives", Self::Primitives)];
 }
 impl Words for Compression {
-    const WORDS: &'static [(&'static str, Self)] = &[("zstd", Self::Zstd), ("none", Self::None)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("zstd", Self::Zstd), ("gzip", Self::Gzip), ("none", Self::None)];
 }
 impl Words for super::store::ServerEncryption {
     const WORDS: &'static [(&'static str, Self)] =
@@ -118,7 +119,7 @@ read_as_words! {
     super::sections::Stage => "a stage: \"pre-start\" or \"post-stop\"",
     super::sections::OnFailure => "\"abort\" or \"continue\"",
     Redaction => "what to take out of a heap dump: \"none\", \"strings\" or \"primitives\"",
-    Compression => "\"zstd\" or \"none\"",
+    Compression => "\"zstd\", \"gzip\" or \"none\"",
     super::store::ServerEncryption => "\"AES256\", \"aws:kms\" or \"aws:kms:dsse\"",
     super::rules::LastResort => "\"crash-report\" or \"none\"",
 }

@@ -188,9 +188,22 @@ impl Bundle {
             file.write_all(&bytes)?;
             fs::rename(&unfinished, self.folder.join(WAITING))
         });
+        if written.is_ok() {
+            // Not before it is written down that they were sent.
+            self.remove_sent(manifest);
+        }
         drop(fs::remove_file(self.folder.join(PROGRESS)));
         drop(self.lock);
         written.map_err(|error| format!("cannot write {WAITING}: {error}"))
+    }
+
+    /// Removes the files that are with the store.
+    pub fn remove_sent(&self, manifest: &Manifest) {
+        for record in manifest.artifacts.iter().filter(|record| record.is_stored) {
+            if let Some(file) = &record.file {
+                drop(fs::remove_file(self.folder.join(file)));
+            }
+        }
     }
 
     /// Removes the folder once it is empty.

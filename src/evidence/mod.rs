@@ -6,6 +6,7 @@
 
 mod bundle;
 mod digest;
+mod encoder;
 mod manifest;
 mod mask;
 mod overwrite;

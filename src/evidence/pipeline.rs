@@ -6,6 +6,7 @@
 //! Where names come in between objects they are put in front at the end.
 
 use super::digest::{Digest, Digested, Hasher};
+use super::encoder::{Encoder, Part};
 use crate::hprof::{self, DumpError, Structure, Summary};
 use crate::units::{Compression, Recipe};
 use std::io::{self, Read, Write};
@@ -20,10 +21,6 @@ const PIECES: usize = 3;
 const LOOK: Duration = Duration::from_millis(50);
 /// A sink that takes nothing for so long takes no more: the JVM stands still meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Measured on heap dumps: 3 is slower and no smaller (facts: crates, section 6).
-const LEVEL: i32 = 1;
-/// More threads than that outrun every JVM.
-const THREADS: usize = 4;
 
 /// Where a dump goes.
 pub trait Sink: Write + Send {
@@ -67,9 +64,11 @@ pub fn pipe<S: Sink>(
         drop(give_back.send(Vec::new()));
     }
     let (send_first, first) = channel();
+    let part = if mixes_names { Part::Later } else { Part::First };
     std::thread::scope(|scope| {
-        let writer = std::thread::Builder::new()
-            .spawn_scoped(scope, move || write_all(pieces, &give_back, &first, sink, recipe.compression));
+        let writer = std::thread::Builder::new().spawn_scoped(scope, move || {
+            write_all(pieces, &give_back, &first, sink, recipe.compression, part)
+        });
         let piece = Vec::with_capacity(PIECE);
         let mut output = Output { sender, empty, is_over, piece, hasher: Hasher::default() };
         let mut names = mixes_names.then(|| Names::new(recipe.compression));
@@ -103,45 +102,24 @@ pub fn pipe<S: Sink>(
 
 /// What belongs in front: compressed by itself, in memory. A few megabytes.
 struct Names {
-    to: NamesTo,
+    to: io::Result<Encoder<Vec<u8>>>,
     hasher: Hasher,
-}
-
-enum NamesTo {
-    Plain(Vec<u8>),
-    Zstd(zstd::Encoder<'static, Vec<u8>>),
-    Refused(io::Error),
 }
 
 impl Names {
     fn new(compression: Compression) -> Self {
-        let to = match compression {
-            Compression::None => NamesTo::Plain(Vec::new()),
-            Compression::Zstd => match encoder(Vec::new()) {
-                Ok(encoder) => NamesTo::Zstd(encoder),
-                Err(error) => NamesTo::Refused(error),
-            },
-        };
-        Self { to, hasher: Hasher::default() }
+        Self { to: Encoder::new(compression, Part::First, Vec::new()), hasher: Hasher::default() }
     }
 
     fn finish(self) -> (Digest, io::Result<Vec<u8>>) {
-        let bytes = match self.to {
-            NamesTo::Plain(bytes) => Ok(bytes),
-            NamesTo::Zstd(encoder) => encoder.finish(),
-            NamesTo::Refused(error) => Err(error),
-        };
-        (self.hasher.finish(), bytes)
+        (self.hasher.finish(), self.to.and_then(Encoder::finish))
     }
 }
 
 impl Write for Names {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = match &mut self.to {
-            NamesTo::Plain(to) => to.write(bytes)?,
-            NamesTo::Zstd(to) => to.write(bytes)?,
-            NamesTo::Refused(_) => return Err(io::ErrorKind::OutOfMemory.into()),
-        };
+        let Ok(to) = &mut self.to else { return Err(io::ErrorKind::OutOfMemory.into()) };
+        let count = to.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
         Ok(count)
     }
@@ -219,12 +197,10 @@ fn write_all<S: Sink>(
     first: &Receiver<Vec<u8>>,
     sink: S,
     compression: Compression,
+    part: Part,
 ) -> (Digest, io::Result<S>) {
     let mut sink = Digesting { sink, hasher: Hasher::default() };
-    let mut done = match compression {
-        Compression::None => pass_on(pieces, give_back, &mut sink),
-        Compression::Zstd => compress(pieces, give_back, &mut sink),
-    };
+    let mut done = compress(pieces, give_back, &mut sink, compression, part);
     let Digesting { mut sink, hasher } = sink;
     // There is none where names came first of themselves.
     if let (Ok(()), Ok(bytes)) = (&done, first.recv()) {
@@ -233,33 +209,21 @@ fn write_all<S: Sink>(
     (hasher.finish(), done.and_then(|()| sink.flush()).map(|()| sink))
 }
 
-fn pass_on(pieces: Receiver<Vec<u8>>, give_back: &Sender<Vec<u8>>, sink: &mut impl Write) -> io::Result<()> {
+fn compress(
+    pieces: Receiver<Vec<u8>>,
+    give_back: &Sender<Vec<u8>>,
+    sink: &mut impl Write,
+    compression: Compression,
+    part: Part,
+) -> io::Result<()> {
+    let mut encoder = Encoder::on_threads(compression, part, sink)?;
     for mut piece in pieces {
-        sink.write_all(&piece)?;
+        encoder.write_all(&piece)?;
         piece.clear();
         // Nobody waits for it at the end.
         drop(give_back.send(piece));
     }
-    Ok(())
-}
-
-fn compress(pieces: Receiver<Vec<u8>>, give_back: &Sender<Vec<u8>>, sink: &mut impl Write) -> io::Result<()> {
-    let mut encoder = encoder(sink)?;
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if processors > 2 {
-        // One is the JVM's, one is the reader's.
-        let threads = u32::try_from((processors - 1).min(THREADS)).unwrap_or(1);
-        // Where no more threads are allowed, one does.
-        drop(encoder.multithread(threads));
-    }
-    pass_on(pieces, give_back, &mut encoder)?;
     encoder.finish().map(drop)
-}
-
-fn encoder<W: Write>(sink: W) -> io::Result<zstd::Encoder<'static, W>> {
-    let mut encoder = zstd::Encoder::new(sink, LEVEL)?;
-    encoder.include_checksum(true)?;
-    Ok(encoder)
 }
 
 struct Digesting<W> {

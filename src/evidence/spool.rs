@@ -1,9 +1,10 @@
 //! What earlier lives left in the spool: half files go, whole ones are sent.
 
-use super::bundle::{PROGRESS, UPLOAD, WAITING};
+use super::bundle::{PRIVATE_FILE, PROGRESS, UPLOAD, WAITING};
 use super::manifest::Lost;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -91,6 +92,21 @@ impl Waiting {
     /// It is given up.
     pub fn forget_upload(&self) {
         drop(fs::remove_file(self.folder.join(UPLOAD)));
+    }
+
+    /// Notes what is sent by now, should this life end before all is.
+    ///
+    /// # Errors
+    /// As writing a file does.
+    pub fn note(&self, manifest: &serde_json::Value) -> Result<(), String> {
+        let name = if self.is_whole { WAITING } else { PROGRESS };
+        let unfinished = self.folder.join(format!(".{name}.unfinished"));
+        let bytes = serde_json::to_vec_pretty(manifest).map_err(|error| error.to_string())?;
+        drop(fs::remove_file(&unfinished));
+        let open = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&unfinished);
+        let written = open.and_then(|mut file| file.write_all(&bytes));
+        let written = written.and_then(|()| fs::rename(&unfinished, self.folder.join(name)));
+        written.map_err(|error| format!("cannot write {name} in {}: {error}", self.folder.display()))
     }
 
     /// Once everything is sent.

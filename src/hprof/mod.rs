@@ -8,6 +8,7 @@
 mod classes;
 mod duplicates;
 mod format;
+mod packed;
 mod redact;
 mod report;
 mod stream;
@@ -15,6 +16,7 @@ mod summary;
 mod walk;
 
 pub use format::DumpError;
+pub use packed::Unpacked;
 pub use summary::Summary;
 pub use walk::Structure;
 

@@ -120,12 +120,12 @@ impl Bucket {
     }
 
     /// Opens the store and fetches credentials: what does not work is told early, and nothing
-    /// is to be fetched when there is no time.
+    /// is to be fetched when there is no time. Asks the bucket itself nothing: that would need
+    /// permissions that sending does not.
     ///
     /// # Errors
     /// Why there are none.
     pub async fn warm(&self) -> Result<(), String> {
-        // The cheapest request that needs them: an upload that is not there is asked for.
         self.remote().await.map(drop)
     }
 
@@ -259,6 +259,7 @@ fn content_type(key: &str) -> &'static str {
         Some("txt" | "log") => "text/plain; charset=utf-8",
         Some("json") => "application/json",
         Some("zst") => "application/zstd",
+        Some("gz") => "application/gzip",
         _ => "application/octet-stream",
     }
 }
@@ -305,7 +306,10 @@ async fn open(options: &Options, connector: &Connector) -> Result<Arc<dyn Remote
                     builder = builder.with_config(set.map_err(|error| error.to_string())?, key);
                 }
             }
-            builder.build().map(|store| Arc::new(store) as _)
+            match builder.build() {
+                Ok(store) => store.credentials().get_credential().await.map(|_| Arc::new(store) as _),
+                Err(error) => Err(error),
+            }
         }
         Cloud::Google => {
             let mut builder = GoogleCloudStorageBuilder::from_env()
@@ -315,7 +319,10 @@ async fn open(options: &Options, connector: &Connector) -> Result<Arc<dyn Remote
             if let Some(endpoint) = &options.endpoint {
                 builder = builder.with_base_url(endpoint);
             }
-            builder.build().map(|store| Arc::new(store) as _)
+            match builder.build() {
+                Ok(store) => store.credentials().get_credential().await.map(|_| Arc::new(store) as _),
+                Err(error) => Err(error),
+            }
         }
         Cloud::Azure => {
             let mut builder = MicrosoftAzureBuilder::from_env()
@@ -325,7 +332,10 @@ async fn open(options: &Options, connector: &Connector) -> Result<Arc<dyn Remote
             if let Some(endpoint) = &options.endpoint {
                 builder = builder.with_endpoint(endpoint.clone());
             }
-            builder.build().map(|store| Arc::new(store) as _)
+            match builder.build() {
+                Ok(store) => store.credentials().get_credential().await.map(|_| Arc::new(store) as _),
+                Err(error) => Err(error),
+            }
         }
     };
     opened.map_err(|error| trouble::words(&error, options))

@@ -26,6 +26,8 @@ impl Redaction {
 pub enum Compression {
     None,
     Zstd,
+    /// In blocks, as the JDK's own: for tools that know nothing else.
+    Gzip,
 }
 
 impl Compression {
@@ -34,6 +36,7 @@ impl Compression {
         match self {
             Self::None => "",
             Self::Zstd => ".zst",
+            Self::Gzip => ".gz",
         }
     }
 }

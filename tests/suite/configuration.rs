@@ -72,7 +72,7 @@ on = "stopp"
 capture = ["threads", "haep"]
 
 [store]
-url = "s3://bucket"
+url = "ftp://bucket"
 "#;
     let (code, text) = check(setup, text, &[], &[]);
     assert_eq!(code, 240, "{text}");

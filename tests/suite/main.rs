@@ -23,6 +23,7 @@ mod compat;
 mod configuration;
 mod conformance;
 mod container;
+mod credentials;
 mod examples;
 mod health;
 mod hooks;

@@ -107,14 +107,29 @@ fn redacted(setup: &Setup, version: u32) -> Outcome {
     Ok(())
 }
 
+/// The JDK's own form: members of a megabyte, the first of which tells so.
+fn gunzip(from: &Path, to: &Path) -> Result<(), String> {
+    let bytes = std::fs::read(from).map_err(|error| error.to_string())?;
+    assert_eq!(bytes.get(..4), Some(&[0x1f, 0x8b, 8, 0x10][..]), "no gzip with a comment");
+    assert_eq!(bytes.get(10..34), Some(&b"HPROF BLOCKSIZE=1048576\0"[..]));
+    let file = std::fs::File::create_new(to).map_err(|error| error.to_string())?;
+    let done = std::process::Command::new("gzip").arg("-dc").arg(from).stdout(file).status();
+    if done.map_err(|error| error.to_string())?.success() {
+        Ok(())
+    } else {
+        Err("gzip refuses it".to_owned())
+    }
+}
+
 /// By a rule: compressed or not, what is stored never held a value.
 fn streamed(setup: &Setup, version: u32) -> Outcome {
-    for (compression, file) in [("zstd", "heap.hprof.zst"), ("none", "heap.hprof")] {
+    for (compression, file) in [("zstd", "heap.hprof.zst"), ("gzip", "heap.hprof.gz"), ("none", "heap.hprof")]
+    {
         let scenario = Scenario::new(setup);
         let heap = format!("[heap]\nredact = \"primitives\"\ncompression = \"{compression}\"\n");
-        let text = config(scenario.folder(), "60s", "stop") + &heap;
+        let configuration = config(scenario.folder(), "60s", "stop") + &heap;
         let command = sick(setup, version, &["-Xmx256m"], &["--heap=32m", "--shutdown=0s"]);
-        let service = scenario.config(&text).command(command).start();
+        let service = scenario.config(&configuration).command(command).start();
         port(&service);
         service.wait_for("attached to the JVM");
         let ended = service.stop();
@@ -127,7 +142,18 @@ fn streamed(setup: &Setup, version: u32) -> Outcome {
         let plain = ended.folder.join("plain.hprof");
         match compression {
             "zstd" => hprof::decompress(&stored, &plain)?,
+            // Its peer's word, not ours.
+            "gzip" => gunzip(&stored, &plain)?,
             _ => std::fs::copy(&stored, &plain).map(drop).map_err(|error| error.to_string())?,
+        }
+        if compression != "none" {
+            let unpacked = ended.folder.join("unpacked.hprof");
+            let (from, to) = (stored.display().to_string(), unpacked.display().to_string());
+            let answer = bookend(setup, &["hprof", "unpack", &from, &to]);
+            assert!(answer.status.success(), "{}", text(&answer.stderr));
+            let read = |path: &Path| std::fs::read(path).map_err(|error| error.to_string());
+            assert!(read(&unpacked)? == read(&plain)?, "unpacked it is another");
+            assert_eq!(summary(setup, &stored), summary(setup, &plain));
         }
         let counts = hprof::walk(&plain)?;
         assert!(counts.ended && counts.instances > 100_000, "{counts:?}");
@@ -164,6 +190,8 @@ fn broken(setup: &Setup, version: u32) -> Outcome {
             let error = text(&answer.stderr);
             assert!(said.iter().any(|words| error.contains(words)), "{name}: {error}");
         }
+        let unpacked = bookend(setup, &["hprof", "unpack", &path, &out]);
+        assert!(text(&unpacked.stderr).contains("nothing to unpack"), "{}", text(&unpacked.stderr));
         // What is broken is not kept; what is only cut off between two records is.
         assert_eq!(Path::new(&out).exists(), name == "endless", "{name}");
     }

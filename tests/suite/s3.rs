@@ -2,6 +2,7 @@
 //! start.
 
 use crate::bundle;
+use crate::credentials::{Session, TOKEN};
 use crate::hprof;
 use crate::jvm::{on_each_jvm, port, sick};
 use crate::s3_server::{BUCKET, KEY, SECRET, Server};
@@ -18,6 +19,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         &[
             ("a_stop_leaves_everything_in_the_bucket", stop),
             ("a_refusal_is_named_and_the_next_start_sends", refused),
+            ("credentials_that_end_on_the_way_are_renewed", expired),
             ("a_dead_endpoint_costs_nothing_but_time", dead),
         ],
     )
@@ -84,6 +86,39 @@ fn refused(setup: &Setup, version: u32) -> Outcome {
     assert!(files(&server.bucket()).is_empty(), "{:?}", files(&server.bucket()));
     assert!(files(&spool).iter().any(|file| file.ends_with("heap.hprof.zst")), "{:?}", files(&spool));
     next_start_sends(setup, &text, &command, &spool, &server)
+}
+
+/// Before the first request, and in the middle of the heap dump.
+fn expired(setup: &Setup, version: u32) -> Outcome {
+    for requests in [0, 3] {
+        let place = Scenario::new(setup);
+        let role = Session::of(requests);
+        let server = Server::in_session(&place.folder().join("s3"), &role);
+        let token = place.folder().join("token");
+        std::fs::write(&token, TOKEN).map_err(|error| error.to_string())?;
+        let text = config(place.folder(), server.port);
+        let command = sick(setup, version, &["-Xmx512m"], &["--heap=160m", "--shutdown=0s"]);
+        let uri = format!("http://127.0.0.1:{}/credentials", role.serve());
+        let running = Scenario::new(setup)
+            .config(&text)
+            .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri)
+            .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token.display().to_string())
+            .command(command)
+            .start();
+        port(&running);
+        running.wait_for("attached to the JVM");
+        // Fetched by then: at a stop there is no time for it.
+        poll("the credentials are fetched", || (role.given() == 1).then_some(()));
+        let ended = running.stop();
+        ended.exits(143).says("evidence stored");
+        let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
+        for name in ["os", "threads", "heap"] {
+            assert_eq!(bundle.status(name), "complete", "{}", bundle.manifest);
+        }
+        assert!(role.given() > 1, "the old ones would have done");
+        assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new());
+    }
+    Ok(())
 }
 
 fn dead(setup: &Setup, version: u32) -> Outcome {

@@ -18,6 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 const ARTIFACT: &str = "heap";
+/// The plain dump's file; the compression's ending comes behind it.
+pub(super) const PLAIN: &str = "heap.hprof";
 /// No heap is made smaller than that by compression, unless it is empty.
 const BEST_RATIO: u64 = 10;
 /// The share of the disk that a dump never takes, in percent.
@@ -29,18 +31,16 @@ const INFO_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A heap dump as it is wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct HeapDump<'a> {
-    /// `heap.hprof`; the compression's ending comes behind it.
-    pub name: &'a str,
+pub struct HeapDump {
     /// Only what is reachable, which costs a full collection.
     pub live: bool,
     pub recipe: Recipe,
 }
 
-impl HeapDump<'_> {
+impl HeapDump {
     /// The file's name.
     pub fn file(&self) -> String {
-        format!("{}{}", self.name, self.recipe.compression.extension())
+        format!("{PLAIN}{}", self.recipe.compression.extension())
     }
 }
 
@@ -57,7 +57,7 @@ pub(in crate::agent) struct Remote<'a> {
 pub async fn capture_heap(
     session: &Session,
     bundle: &Bundle,
-    dump: &HeapDump<'_>,
+    dump: HeapDump,
     rates: &Rates,
     deadline: Instant,
     over: impl Future<Output = ()>,
@@ -73,7 +73,7 @@ pub async fn capture_heap(
 pub(in crate::agent) async fn send_heap(
     session: &Session,
     bundle: &Bundle,
-    dump: &HeapDump<'_>,
+    dump: HeapDump,
     remote: Option<&Remote<'_>>,
     rates: &Rates,
     deadline: Instant,
@@ -100,7 +100,7 @@ pub(in crate::agent) async fn send_heap(
         return stream_heap(session, bundle, dump, upload, deadline, over).await;
     }
     let by_file = async {
-        let record = by_file(session, bundle, dump.name, dump.live, deadline).await;
+        let record = by_file(session, bundle, dump.live, deadline).await;
         match record.status {
             Status::Complete if dump.recipe != Recipe::PLAIN => convert(bundle, dump, record).await,
             _ => vec![record],
@@ -111,7 +111,7 @@ pub(in crate::agent) async fn send_heap(
         () = over => {
             // It may be lent to the JVM's user.
             drop(bundle.take_back());
-            bundle.discard(dump.name);
+            bundle.discard(PLAIN);
             vec![ArtifactRecord::failed(ARTIFACT, "cut off: the time was up", begun.elapsed())]
         }
     };
@@ -122,7 +122,7 @@ pub(in crate::agent) async fn send_heap(
 async fn begin_upload(
     remote: &Remote<'_>,
     bundle: &Bundle,
-    dump: &HeapDump<'_>,
+    dump: HeapDump,
     deadline: Instant,
 ) -> Option<Upload> {
     let key = format!("{}/{}", remote.folder, dump.file());
@@ -140,16 +140,10 @@ async fn begin_upload(
 }
 
 /// The JVM writes the file itself, and all of it.
-async fn by_file(
-    session: &Session,
-    bundle: &Bundle,
-    name: &str,
-    live: bool,
-    deadline: Instant,
-) -> ArtifactRecord {
+async fn by_file(session: &Session, bundle: &Bundle, live: bool, deadline: Instant) -> ArtifactRecord {
     let begun = Instant::now();
     let failed = |reason: String| ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed());
-    let path = bundle.unfinished(name);
+    let path = bundle.unfinished(PLAIN);
     let line = match dump_command(&path, live) {
         Ok(line) => line,
         Err(reason) => return failed(reason),
@@ -159,9 +153,9 @@ async fn by_file(
         Err(reason) => return failed(reason),
     };
     let reason = match answer {
-        Ok(DumpOutcome::Created) => match bundle.finish(name, name) {
-            Ok(_) => return ArtifactRecord::complete(ARTIFACT, name, begun.elapsed()),
-            Err(error) => format!("cannot rename {name}: {error}"),
+        Ok(DumpOutcome::Created) => match bundle.finish(PLAIN, PLAIN) {
+            Ok(_) => return ArtifactRecord::complete(ARTIFACT, PLAIN, begun.elapsed()),
+            Err(error) => format!("cannot rename {PLAIN}: {error}"),
         },
         Ok(DumpOutcome::Failed(reason)) => reason,
         Err(jvm::Failure::NoAnswer) => match std::fs::metadata(&path) {
@@ -170,7 +164,7 @@ async fn by_file(
         },
         Err(error) => error.to_string(),
     };
-    bundle.discard(name);
+    bundle.discard(PLAIN);
     failed(reason)
 }
 
@@ -231,7 +225,7 @@ pub(in crate::agent) fn quotable(path: &Path) -> Result<&str, String> {
 /// How much heap there is to dump, in bytes; or why it should not be begun.
 async fn too_slow(
     session: &Session,
-    dump: &HeapDump<'_>,
+    dump: HeapDump,
     deadline: Instant,
     rates: &Rates,
 ) -> Result<Option<u64>, Box<ArtifactRecord>> {
@@ -265,14 +259,14 @@ fn too_large(
     session: &Session,
     used: Option<u64>,
     folder: &Path,
-    dump: &HeapDump<'_>,
+    dump: HeapDump,
     is_piped: bool,
 ) -> Option<ArtifactRecord> {
     let skipped = |reason: String| Some(ArtifactRecord::skipped(ARTIFACT, reason));
     let size = dump_size(used?);
     let disk = match (is_piped, dump.recipe.compression) {
         // At best: more than that is seen while it is written.
-        (true, Compression::Zstd) => size / BEST_RATIO,
+        (true, Compression::Zstd | Compression::Gzip) => size / BEST_RATIO,
         // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
         (false, _) if session.version.feature >= 22 => size.saturating_mul(2),
         (true, Compression::None) | (false, _) => size,

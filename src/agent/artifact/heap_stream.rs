@@ -1,6 +1,6 @@
 //! `heap` through a pipe: checked, redacted, compressed and digested while the JVM writes.
 
-use super::heap::{HeapDump, let_jvm_write, other_user, quotable};
+use super::heap::{HeapDump, PLAIN, let_jvm_write, other_user, quotable};
 use super::heap_sink::{Careful, HeapSink, send_parts};
 use crate::agent::elsewhere::elsewhere;
 use crate::agent::storing::Tail;
@@ -28,7 +28,7 @@ const LAST_PIECES: Duration = Duration::from_secs(5);
 pub(super) async fn stream_heap(
     session: &Session,
     bundle: &Bundle,
-    dump: &HeapDump<'_>,
+    dump: HeapDump,
     upload: Option<Upload>,
     deadline: Instant,
     over: impl Future<Output = ()>,
@@ -36,6 +36,11 @@ pub(super) async fn stream_heap(
     let begun = Instant::now();
     let failed = |reason: String| (vec![ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())], None);
     let name = dump.file();
+    let path = bundle.unfinished(PIPE);
+    let quoted = match quotable(&path) {
+        Ok(quoted) => quoted,
+        Err(reason) => return failed(reason),
+    };
     let (sink, task) = match upload {
         Some(upload) => {
             let (parts, task) = send_parts(upload);
@@ -46,7 +51,6 @@ pub(super) async fn stream_heap(
             Err(error) => return failed(format!("cannot write {name}: {error}")),
         },
     };
-    let path = bundle.unfinished(PIPE);
     let owner = other_user(session);
     let made = DumpPipe::make(&path, &session.version, owner);
     let source = match made {
@@ -56,10 +60,7 @@ pub(super) async fn stream_heap(
             return failed(format!("cannot make a pipe in {}: {error}", bundle.folder().display()));
         }
     };
-    let line = match quotable(&path) {
-        Ok(path) => format!("{}\"{path}\"", source.options(dump.live)),
-        Err(reason) => return failed(reason),
-    };
+    let line = format!("{}\"{quoted}\"", source.options(dump.live));
     // Also if we are not asked for any longer: the JVM must not wait for a reader.
     let cut = CutWhenDropped(source.cut());
     let recipe = dump.recipe;
@@ -117,14 +118,10 @@ impl Drop for CutWhenDropped {
 }
 
 /// A dump that had to be written to a file first: the same, from there.
-pub(super) async fn convert(
-    bundle: &Bundle,
-    dump: &HeapDump<'_>,
-    plain: ArtifactRecord,
-) -> Vec<ArtifactRecord> {
+pub(super) async fn convert(bundle: &Bundle, dump: HeapDump, plain: ArtifactRecord) -> Vec<ArtifactRecord> {
     let begun = Instant::now();
     let took = Duration::from_millis(plain.duration_ms);
-    let path = bundle.folder().join(dump.name);
+    let path = bundle.folder().join(PLAIN);
     let failed = |reason: String| {
         // A dump with its secrets is not what was asked for.
         drop(std::fs::remove_file(&path));
@@ -170,7 +167,7 @@ impl Read for Until {
 /// What was got, by its own structure and by the JVM's words.
 async fn judge(
     bundle: &Bundle,
-    dump: &HeapDump<'_>,
+    dump: HeapDump,
     piped: Piped<HeapSink>,
     task: Option<JoinHandle<Result<(), String>>>,
     outcome: &Outcome,
