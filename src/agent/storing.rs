@@ -6,7 +6,7 @@ use crate::evidence::{
     ArtifactRecord, Bundle, Digest, Lost, Manifest, Status, clear_unfinished, digest_file, forget, trim,
 };
 use crate::plan::{Evidence, StorePlan};
-use crate::store::{self, Bucket, Directory, Labels, Options, Store};
+use crate::store::{self, Bucket, Directory, Labels, Store};
 use crate::units::ByteSize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -297,18 +297,9 @@ pub(super) fn look_at_spool(evidence: &Evidence) -> Vec<Lost> {
 
 /// The store; `None` if it cannot be used at all, which is told.
 pub(super) fn store(evidence: &Evidence) -> Option<Store> {
-    let plan = match &evidence.store {
+    let options = match &evidence.store {
         StorePlan::Directory(root) => return Some(Store::Directory(Directory::new(root.clone()))),
-        StorePlan::Bucket(plan) => (**plan).clone(),
-    };
-    let options = Options {
-        url: plan.url,
-        endpoint: plan.endpoint,
-        region: plan.region,
-        path_style: plan.path_style,
-        ca_file: plan.ca_file,
-        encryption: plan.encryption,
-        tags: plan.tags,
+        StorePlan::Bucket(options) => (**options).clone(),
     };
     match Bucket::new(options) {
         Ok(bucket) => Some(Store::Bucket(bucket)),

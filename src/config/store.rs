@@ -53,6 +53,17 @@ pub enum ServerEncryption {
     KmsTwice,
 }
 
+impl ServerEncryption {
+    /// As Amazon and the configuration call it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Aes256 => "AES256",
+            Self::Kms => "aws:kms",
+            Self::KmsTwice => "aws:kms:dsse",
+        }
+    }
+}
+
 /// `[store]`
 #[derive(Clone, Debug)]
 pub struct Store {

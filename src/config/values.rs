@@ -70,8 +70,11 @@ impl Words for Compression {
         &[("zstd", Self::Zstd), ("gzip", Self::Gzip), ("none", Self::None)];
 }
 impl Words for super::store::ServerEncryption {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("AES256", Self::Aes256), ("aws:kms", Self::Kms), ("aws:kms:dsse", Self::KmsTwice)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        (Self::Aes256.word(), Self::Aes256),
+        (Self::Kms.word(), Self::Kms),
+        (Self::KmsTwice.word(), Self::KmsTwice),
+    ];
 }
 impl Words for super::rules::LastResort {
     const WORDS: &'static [(&'static str, Self)] =

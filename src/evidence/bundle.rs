@@ -71,7 +71,7 @@ impl Bundle {
 
     /// Where `name` is while it is not whole.
     pub fn unfinished(&self, name: &str) -> PathBuf {
-        self.folder.join(format!(".{name}.unfinished"))
+        unfinished(&self.folder, name)
     }
 
     /// Opens the unfinished `name`; it must not be there.
@@ -80,8 +80,7 @@ impl Bundle {
     /// As opening it does.
     pub fn open(&self, name: &str) -> io::Result<(PathBuf, File)> {
         let path = self.unfinished(name);
-        let file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_FILE).open(&path)?;
+        let file = create(&path)?;
         Ok((path, file))
     }
 
@@ -151,13 +150,7 @@ impl Bundle {
     /// # Errors
     /// As writing a file does.
     pub fn note_progress(&self, manifest: &Manifest) -> Result<(), String> {
-        let unfinished = self.unfinished(PROGRESS);
-        let bytes = manifest.to_bytes()?;
-        drop(fs::remove_file(&unfinished));
-        let written = self.open(PROGRESS).and_then(|(_, mut file)| {
-            file.write_all(&bytes)?;
-            fs::rename(&unfinished, self.folder.join(PROGRESS))
-        });
+        let written = write_record(&self.folder, PROGRESS, &manifest.to_bytes()?);
         written.map_err(|error| format!("cannot write {PROGRESS}: {error}"))
     }
 
@@ -182,12 +175,7 @@ impl Bundle {
     /// # Errors
     /// As writing a file does.
     pub fn keep(self, manifest: &Manifest) -> Result<(), String> {
-        let unfinished = self.unfinished(WAITING);
-        let bytes = manifest.to_bytes()?;
-        let written = self.open(WAITING).and_then(|(_, mut file)| {
-            file.write_all(&bytes)?;
-            fs::rename(&unfinished, self.folder.join(WAITING))
-        });
+        let written = write_record(&self.folder, WAITING, &manifest.to_bytes()?);
         if written.is_ok() {
             // Not before it is written down that they were sent.
             self.remove_sent(manifest);
@@ -213,6 +201,23 @@ impl Bundle {
         drop(fs::remove_dir(&self.folder));
         drop(self.lock);
     }
+}
+
+fn unfinished(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!(".{name}.unfinished"))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_FILE).open(path)
+}
+
+/// Writes what is known of an event to `name`, over what was known before: whole or not at all.
+pub(super) fn write_record(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = unfinished(folder, name);
+    // One left over from a life that was cut short.
+    drop(fs::remove_file(&unfinished));
+    create(&unfinished)?.write_all(bytes)?;
+    fs::rename(&unfinished, folder.join(name))
 }
 
 #[cfg(test)]

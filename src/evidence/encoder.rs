@@ -13,6 +13,14 @@ const THREADS: usize = 4;
 /// What the JDK's own `jcmd GC.heap_dump -gz` puts into a gzip member. Bytes.
 const GZIP_BLOCK: usize = 1 << 20;
 
+/// Appends to a piece what still fits in; how many bytes that are.
+pub fn fill(piece: &mut Vec<u8>, size: usize, bytes: &[u8]) -> usize {
+    let room = size.saturating_sub(piece.len());
+    let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+    piece.extend_from_slice(taken);
+    taken.len()
+}
+
 /// Which of the two parts of a file it makes: they are put one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -126,13 +134,11 @@ impl<W: Write> GzipBlocks<W> {
 
 impl<W: Write> Write for GzipBlocks<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = GZIP_BLOCK.saturating_sub(self.block.len());
-        let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
-        self.block.extend_from_slice(taken);
+        let taken = fill(&mut self.block, GZIP_BLOCK, bytes);
         if self.block.len() == GZIP_BLOCK {
             self.end_block()?;
         }
-        Ok(taken.len())
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {

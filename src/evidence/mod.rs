@@ -15,6 +15,7 @@ mod spool;
 
 pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER};
 pub use digest::{Digest, Digested, Hasher, digest_file};
+pub use encoder::fill;
 pub use manifest::{ArtifactRecord, Content, Event, Jvm, Lost, Manifest, Service, Status, Stop, Tool};
 pub use mask::{KnownMasked, MASKED, mask, mask_known, remember_secrets, secrets_with};
 pub use overwrite::overwrite_secrets;

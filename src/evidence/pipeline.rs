@@ -6,7 +6,7 @@
 //! Where names come in between objects they are put in front at the end.
 
 use super::digest::{Digest, Digested, Hasher};
-use super::encoder::{Encoder, Part};
+use super::encoder::{Encoder, Part, fill};
 use crate::hprof::{self, DumpError, Structure, Summary};
 use crate::units::{Compression, Recipe};
 use std::io::{self, Read, Write};
@@ -177,13 +177,11 @@ impl<F: Fn() -> bool> Output<F> {
 
 impl<F: Fn() -> bool> Write for &mut Output<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = PIECE.saturating_sub(self.piece.len());
-        let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
-        self.piece.extend_from_slice(taken);
+        let taken = fill(&mut self.piece, PIECE, bytes);
         if self.piece.len() == PIECE {
             self.send()?;
         }
-        Ok(taken.len())
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {

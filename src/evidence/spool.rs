@@ -1,10 +1,9 @@
 //! What earlier lives left in the spool: half files go, whole ones are sent.
 
-use super::bundle::{PRIVATE_FILE, PROGRESS, UPLOAD, WAITING};
+use super::bundle::{PROGRESS, UPLOAD, WAITING, write_record};
 use super::manifest::Lost;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -100,13 +99,9 @@ impl Waiting {
     /// As writing a file does.
     pub fn note(&self, manifest: &serde_json::Value) -> Result<(), String> {
         let name = if self.is_whole { WAITING } else { PROGRESS };
-        let unfinished = self.folder.join(format!(".{name}.unfinished"));
         let bytes = serde_json::to_vec_pretty(manifest).map_err(|error| error.to_string())?;
-        drop(fs::remove_file(&unfinished));
-        let open = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&unfinished);
-        let written = open.and_then(|mut file| file.write_all(&bytes));
-        let written = written.and_then(|()| fs::rename(&unfinished, self.folder.join(name)));
-        written.map_err(|error| format!("cannot write {name} in {}: {error}", self.folder.display()))
+        write_record(&self.folder, name, &bytes)
+            .map_err(|error| format!("cannot write {name} in {}: {error}", self.folder.display()))
     }
 
     /// Once everything is sent.

@@ -15,7 +15,7 @@ pub use environment::{Variables, environment_of};
 pub use health::{HealthPlan, ProbePlan, Thresholds};
 pub use programs::{Backoff, HookPlan, Preflight, Program};
 pub use stop::StopPlan;
-pub use store::{BucketPlan, StorePlan};
+pub use store::StorePlan;
 
 use crate::config::{
     Capture, Config, Diagnostic, Diagnostics, Format, LastResort, Level, Limit, Place, Rule, Setting,

@@ -1,30 +1,14 @@
 //! Where evidence goes, and where it is made.
 
 use crate::config::{Config, Diagnostic, Diagnostics, ServerEncryption, StoreUrl};
-use crate::units::BucketUrl;
+use crate::units::BucketOptions;
 use std::path::PathBuf;
 
 /// Where evidence goes.
 #[derive(Clone, Debug)]
 pub enum StorePlan {
     Directory(PathBuf),
-    Bucket(Box<BucketPlan>),
-}
-
-/// An object store, and how it is spoken to.
-#[derive(Clone, Debug)]
-pub struct BucketPlan {
-    pub url: BucketUrl,
-    /// `https://host:port`; default: the cloud's own.
-    pub endpoint: Option<String>,
-    pub region: Option<String>,
-    /// The bucket in the path, not in the host's name.
-    pub path_style: bool,
-    pub ca_file: Option<PathBuf>,
-    /// As the service calls it, and the key's name.
-    pub encryption: Option<(&'static str, Option<String>)>,
-    /// Tags, which ask for a permission of their own.
-    pub tags: bool,
+    Bucket(Box<BucketOptions>),
 }
 
 /// Where nobody says so. On Fargate and in most images it is on the container's disk.
@@ -57,15 +41,9 @@ pub(super) fn store(config: &Config, url: &StoreUrl, diagnostics: &mut Diagnosti
                 .help("add encryption = \"aws:kms\" to [store]"),
         );
     }
-    let encryption = section.encryption.as_ref().map(|how| {
-        let how = match how.value {
-            ServerEncryption::Aes256 => "AES256",
-            ServerEncryption::Kms => "aws:kms",
-            ServerEncryption::KmsTwice => "aws:kms:dsse",
-        };
-        (how, section.kms_key.as_ref().map(|key| key.value.clone()))
-    });
-    let plan = BucketPlan {
+    let kms_key = || section.kms_key.as_ref().map(|key| key.value.clone());
+    let encryption = section.encryption.as_ref().map(|how| (how.value.word(), kms_key()));
+    let options = BucketOptions {
         url,
         endpoint: section.endpoint.as_ref().map(|endpoint| endpoint.value.clone()),
         region: section.region.as_ref().map(|region| region.value.clone()),
@@ -75,5 +53,5 @@ pub(super) fn store(config: &Config, url: &StoreUrl, diagnostics: &mut Diagnosti
         encryption,
         tags: section.tags.value,
     };
-    (StorePlan::Bucket(Box::new(plan)), dir.unwrap_or_else(|| PathBuf::from(DEFAULT_SPOOL)))
+    (StorePlan::Bucket(Box::new(options)), dir.unwrap_or_else(|| PathBuf::from(DEFAULT_SPOOL)))
 }

@@ -6,17 +6,17 @@ use super::region::region;
 use super::trouble;
 use super::upload::{PART, Upload};
 use crate::evidence::{Digest, Hasher};
-use crate::units::{BucketUrl, Cloud};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use crate::units::{BucketOptions, Cloud};
+use object_store::CredentialProvider;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, BackoffConfig, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
     RetryConfig, TagSet,
 };
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -27,19 +27,6 @@ use tracing::info;
 const RETRY_LIMIT: Duration = Duration::from_mins(2);
 /// What is given up must not stay: S3 bills the parts of an upload for ever.
 const ABORT_LIMIT: Duration = Duration::from_secs(3);
-
-/// Which bucket, and how it is spoken to.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub url: BucketUrl,
-    pub endpoint: Option<String>,
-    pub region: Option<String>,
-    pub path_style: bool,
-    pub ca_file: Option<PathBuf>,
-    /// Amazon's own name for it, and the KMS key's.
-    pub encryption: Option<(&'static str, Option<String>)>,
-    pub tags: bool,
-}
 
 /// What every object of an event says of itself.
 pub type Labels = Vec<(&'static str, String)>;
@@ -54,7 +41,7 @@ pub struct Bucket(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    options: Options,
+    options: BucketOptions,
     connector: Connector,
     /// Made when it is first needed, and again where its credentials are no longer valid.
     remote: RwLock<Option<Arc<dyn Remote>>>,
@@ -63,7 +50,7 @@ struct Inner {
 impl Bucket {
     /// # Errors
     /// What is wrong with the file of roots.
-    pub fn new(options: Options) -> Result<Self, String> {
+    pub fn new(options: BucketOptions) -> Result<Self, String> {
         let connector = Connector::new(options.ca_file.as_deref())?;
         Ok(Self(Arc::new(Inner { options, connector, remote: RwLock::new(None) })))
     }
@@ -264,7 +251,7 @@ fn content_type(key: &str) -> &'static str {
     }
 }
 
-async fn open(options: &Options, connector: &Connector) -> Result<Arc<dyn Remote>, String> {
+async fn open(options: &BucketOptions, connector: &Connector) -> Result<Arc<dyn Remote>, String> {
     let retry = RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(200),
@@ -299,17 +286,14 @@ async fn open(options: &Options, connector: &Connector) -> Result<Arc<dyn Remote
                 builder = builder.with_endpoint(endpoint_for(endpoint, bucket, options.path_style));
             }
             if let Some((how, key)) = &options.encryption {
-                let set: Result<AmazonS3ConfigKey, _> = "aws_server_side_encryption".parse();
-                builder = builder.with_config(set.map_err(|error| error.to_string())?, *how);
+                // Some of its keys have a name in text only.
+                let named = |name: &str| name.parse::<AmazonS3ConfigKey>().map_err(|error| error.to_string());
+                builder = builder.with_config(named("aws_server_side_encryption")?, *how);
                 if let Some(key) = key {
-                    let set: Result<AmazonS3ConfigKey, _> = "aws_sse_kms_key_id".parse();
-                    builder = builder.with_config(set.map_err(|error| error.to_string())?, key);
+                    builder = builder.with_config(named("aws_sse_kms_key_id")?, key);
                 }
             }
-            match builder.build() {
-                Ok(store) => store.credentials().get_credential().await.map(|_| Arc::new(store) as _),
-                Err(error) => Err(error),
-            }
+            ready(builder.build(), AmazonS3::credentials).await
         }
         Cloud::Google => {
             let mut builder = GoogleCloudStorageBuilder::from_env()
@@ -319,10 +303,7 @@ async fn open(options: &Options, connector: &Connector) -> Result<Arc<dyn Remote
             if let Some(endpoint) = &options.endpoint {
                 builder = builder.with_base_url(endpoint);
             }
-            match builder.build() {
-                Ok(store) => store.credentials().get_credential().await.map(|_| Arc::new(store) as _),
-                Err(error) => Err(error),
-            }
+            ready(builder.build(), GoogleCloudStorage::credentials).await
         }
         Cloud::Azure => {
             let mut builder = MicrosoftAzureBuilder::from_env()
@@ -332,13 +313,20 @@ async fn open(options: &Options, connector: &Connector) -> Result<Arc<dyn Remote
             if let Some(endpoint) = &options.endpoint {
                 builder = builder.with_endpoint(endpoint.clone());
             }
-            match builder.build() {
-                Ok(store) => store.credentials().get_credential().await.map(|_| Arc::new(store) as _),
-                Err(error) => Err(error),
-            }
+            ready(builder.build(), MicrosoftAzure::credentials).await
         }
     };
     opened.map_err(|error| trouble::words(&error, options))
+}
+
+/// With credentials: what is wrong with them is known before they are needed.
+async fn ready<S: Remote, C: CredentialProvider + ?Sized>(
+    built: object_store::Result<S>,
+    credentials: impl FnOnce(&S) -> &Arc<C>,
+) -> object_store::Result<Arc<dyn Remote>> {
+    let store = built?;
+    credentials(&store).get_credential().await?;
+    Ok(Arc::new(store))
 }
 
 /// Where the bucket is part of the host's name, it is so at an endpoint of one's own too.

@@ -11,7 +11,7 @@ mod region;
 mod trouble;
 mod upload;
 
-pub use bucket::{Bucket, Labels, Options};
+pub use bucket::{Bucket, Labels};
 pub use directory::{Directory, look, make_for};
 pub use upload::{PART, Upload};
 

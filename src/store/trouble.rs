@@ -1,10 +1,10 @@
 //! What an object store's refusal means, and what to do about it.
 
-use super::bucket::Options;
 use crate::net::in_words;
+use crate::units::BucketOptions;
 
 /// In one line: the service's own code first.
-pub(super) fn words(error: &object_store::Error, options: &Options) -> String {
+pub(super) fn words(error: &object_store::Error, options: &BucketOptions) -> String {
     // The body of an answer stands in the error's text, as XML.
     let text = in_words(error);
     let Some(code) = element(&text, "Code") else {
@@ -18,7 +18,7 @@ pub(super) fn words(error: &object_store::Error, options: &Options) -> String {
 }
 
 /// The codes are those of "Error responses", Amazon S3 API reference.
-fn hint(code: &str, options: &Options) -> Option<String> {
+fn hint(code: &str, options: &BucketOptions) -> Option<String> {
     let url = &options.url;
     let (bucket, prefix) = (&url.bucket, &url.prefix);
     let key = if prefix.is_empty() { "*".to_owned() } else { format!("{prefix}/*") };

@@ -1,6 +1,7 @@
 //! `s3://bucket/prefix`: a place in an object store.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// Whose object store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,23 @@ pub struct BucketUrl {
     pub bucket: String,
     /// Without slashes at its ends; may be empty.
     pub prefix: String,
+}
+
+/// A bucket, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct BucketOptions {
+    pub url: BucketUrl,
+    /// `https://host:port`; default: the cloud's own.
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    /// The bucket in the path, not in the host's name.
+    pub path_style: bool,
+    /// Roots, instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// What its servers encrypt with, as Amazon calls it, and the KMS key's name.
+    pub encryption: Option<(&'static str, Option<String>)>,
+    /// Tags, which ask for a permission of their own.
+    pub tags: bool,
 }
 
 impl BucketUrl {

@@ -13,7 +13,7 @@ mod schedule;
 mod signal;
 
 pub use attributes::{Attributes, Capability, Limit, Resource};
-pub use bucket::{BucketUrl, Cloud};
+pub use bucket::{BucketOptions, BucketUrl, Cloud};
 pub use byte_size::ByteSize;
 pub use duration::{format_duration, parse_duration};
 pub use moment::Moment;

@@ -1,7 +1,7 @@
 //! Where a streamed heap dump goes: a file of the spool, or a bucket, in parts.
 
 use super::heap::{disk_space, is_in_memory};
-use crate::evidence::{Bundle, Sink};
+use crate::evidence::{Bundle, Sink, fill};
 use crate::facts::cgroup;
 use crate::store::{PART, Upload};
 use std::fs::File;
@@ -178,9 +178,7 @@ impl Write for Parts {
         if self.piece.capacity() == 0 {
             self.piece.reserve_exact(PART);
         }
-        let room = PART.saturating_sub(self.piece.len());
-        let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
-        self.piece.extend_from_slice(taken);
+        let taken = fill(&mut self.piece, PART, bytes);
         if self.piece.len() == PART {
             let piece = std::mem::take(&mut self.piece);
             if self.first.is_none() {
@@ -190,7 +188,7 @@ impl Write for Parts {
                 self.next += 1;
             }
         }
-        Ok(taken.len())
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
