@@ -5,7 +5,7 @@ use super::options::disables_attach;
 use crate::facts::processes::Process;
 use crate::sys::process;
 use crate::units::Signal;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -123,7 +123,7 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
     if !process.catches(Signal::QUIT) {
         return Err(Failure::WouldKill);
     }
-    let _trigger = Trigger::create(target)?;
+    let trigger = Trigger::create(target)?;
     quit(target)?;
     let begun = Instant::now();
     let mut asked_again = false;
@@ -142,6 +142,7 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
         // A busy JVM may have lost the first one (VirtualMachineImpl.java does the same).
         if !asked_again && now - begun > (deadline - begun) / 2 {
             asked_again = true;
+            trigger.renew()?;
             quit(target)?;
         }
         sleep(pause.min(deadline - now)).await;
@@ -189,14 +190,25 @@ impl Trigger {
         Err(last.unwrap_or(Failure::Gone { pid: target.pid }))
     }
 
-    fn create_at(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
+    /// Somebody else may have removed it: whoever attaches to another container's JVM of the same
+    /// pid, where both work in one directory.
+    fn renew(&self) -> Result<(), Failure> {
+        let path = &self.0;
+        Self::open(path).map(drop).map_err(|source| Failure::Trigger { path: path.clone(), source })
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)?;
+            .open(path)
+    }
+
+    fn create_at(path: &Path) -> io::Result<Self> {
+        let file = Self::open(path)?;
         let trigger = Self(path.to_owned());
         let own = nix::unistd::geteuid().as_raw();
         if file.metadata()?.uid() == own {

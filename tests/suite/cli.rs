@@ -2,9 +2,11 @@
 
 use crate::hprof;
 use crate::jvm::{VERSIONS, port, sick};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, poll};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::process::Output;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
@@ -18,6 +20,11 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         trials.push(
             setup.trial(format!("cli::{version}::dump_and_jcmd"), needs, move |setup| jvm(setup, version)),
         );
+        trials.push(setup.trial(
+            format!("cli::{version}::a_lost_trigger_is_made_again"),
+            needs,
+            move |setup| lost_trigger(setup, version),
+        ));
     }
     trials
 }
@@ -135,5 +142,44 @@ fn jvm(setup: &Setup, version: u32) -> Outcome {
     let printed = bookend(setup, &["dump", "threads", "--pid", &pid, "--to", "-"]);
     assert!(text(&printed.stdout).contains("Full thread dump"));
     running.stop().exits(143);
+    Ok(())
+}
+
+/// Somebody who attaches to another container's JVM of the same pid, in the same directory, takes
+/// the trigger file away before this JVM has seen it.
+fn lost_trigger(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let place = scenario.folder().join("work");
+    std::fs::create_dir(&place).map_err(|error| error.to_string())?;
+    let mut command = vec!["sh".to_owned(), "-c".to_owned()];
+    command.extend([format!("cd {} && exec \"$@\"", place.display()), "sh".to_owned()]);
+    command.extend(sick(setup, version, &["-Xmx64m"], &["--heap=1m"]));
+    let running = scenario.command(command).start();
+    port(&running);
+    let pid = running.descendant("SickService");
+    let java = Pid::from_raw(pid);
+    // It sees nothing before it may go on.
+    kill(java, Signal::SIGSTOP).map_err(|error| error.to_string())?;
+    let asking = std::process::Command::new(&setup.binary)
+        .args(["jcmd", &pid.to_string(), "VM.version"])
+        .env("BOOKEND_CONFIG", "")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let trigger = poll("the trigger file", || {
+        let mut entries = std::fs::read_dir(&place).ok()?;
+        entries.find_map(|entry| Some(entry.ok()?.path()))
+    });
+    poll("SIGQUIT has been sent", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"))?;
+        let mask = u64::from_str_radix(pending.trim(), 16).ok()?;
+        (mask & 1 << (Signal::SIGQUIT as u32 - 1) != 0).then_some(())
+    });
+    std::fs::remove_file(trigger).map_err(|error| error.to_string())?;
+    kill(java, Signal::SIGCONT).map_err(|error| error.to_string())?;
+    let answer = asking.wait_with_output().map_err(|error| error.to_string())?;
+    assert!(text(&answer.stdout).contains(&format!("JDK {version}.")), "{answer:?}");
+    running.stop().exits(143).says("Full thread dump");
     Ok(())
 }
