@@ -1,4 +1,4 @@
-//! What earlier lives left in the spool goes to the store, in the background.
+//! What did not get to its store, in this life or an earlier one, goes there in the background.
 
 use super::storing::Spool;
 use crate::evidence::{Digest, Waiting, waiting};
@@ -11,13 +11,13 @@ use tracing::{info, warn};
 
 /// What cannot be opened in that time is told.
 const OPENING: Duration = Duration::from_secs(20);
-/// A store that refuses is asked again after so long.
+/// The spool is looked at, and a store that refuses is asked again, after so long.
 const AGAIN: Duration = Duration::from_mins(1);
 /// No faster than that: the service's own traffic comes first. Bytes per second.
 const RATE: u64 = 32 << 20;
 
 /// Opens the store, so that no credentials are to be fetched when time is short; then sends
-/// every event that waits, the oldest first; ends once none does.
+/// every event that waits, the oldest first, as long as it is not dropped.
 pub(super) async fn ship(store: Store, spool: Spool) {
     if let Store::Bucket(bucket) = &store {
         let reason = match timeout(OPENING, bucket.warm()).await {
@@ -29,15 +29,19 @@ pub(super) async fn ship(store: Store, spool: Spool) {
             warn!("the store cannot be opened: {reason}; it is tried again when there is evidence");
         }
     }
-    while let Some(event) = waiting(&spool.folder) {
+    loop {
+        let Some(event) = waiting(&spool.folder) else {
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        };
         let id = event.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match send(&store, &event).await {
             Ok((path, files)) => {
                 event.remove();
-                info!(path, files, "evidence of an earlier life stored");
+                info!(path, files, "evidence that waited is stored");
             }
             Err(reason) => {
-                warn!("evidence of an earlier life ({id}) waits in the spool: {reason}");
+                warn!("evidence ({id}) still waits in the spool: {reason}");
                 // Whoever comes next may send it meanwhile.
                 drop(event);
                 tokio::time::sleep(AGAIN).await;
@@ -61,11 +65,13 @@ async fn send(store: &Store, event: &Waiting) -> Result<(String, usize), String>
     let folder = format!("{service}/{date}/{task}/{id}");
     let labels: Labels =
         vec![("service", service), ("task", task), ("trigger", text("/event/trigger")), ("event", id)];
-    if let (Store::Bucket(bucket), Some((key, upload))) = (store, event.upload()) {
-        // Else its parts would stay, unseen and paid for.
-        bucket.abort(&key, &upload).await?;
-        event.forget_upload();
-        info!(key, "an upload of an earlier life is given up");
+    if let Store::Bucket(bucket) = store {
+        for upload in event.uploads() {
+            // Else its parts would stay, unseen and paid for.
+            bucket.abort(&upload.key, &upload.id).await?;
+            drop(std::fs::remove_file(upload.note));
+            info!(key = upload.key, "an upload that was cut short is given up");
+        }
     }
     let files = event.files();
     for file in &files {
@@ -75,7 +81,7 @@ async fn send(store: &Store, event: &Waiting) -> Result<(String, usize), String>
         match store {
             Store::Directory(directory) => directory.put(&path, &key)?,
             Store::Bucket(bucket) => {
-                let digest = bucket.put_file(&key, &path, &labels).await?;
+                let digest = bucket.put_file(&key, &path, &labels, &event.upload_note(file)).await?;
                 note_sent(&mut manifest, file, &digest);
                 // Sent, it need not be sent again if this life ends now.
                 event.note(&manifest)?;
@@ -90,9 +96,9 @@ async fn send(store: &Store, event: &Waiting) -> Result<(String, usize), String>
     if let Some(notes) = manifest.as_object_mut() {
         let mut all = notes.get("notes").and_then(Value::as_array).cloned().unwrap_or_default();
         all.push(json!(if event.is_whole {
-            "sent by a later start, from the spool"
+            "sent later, from the spool"
         } else {
-            "its life was cut short: a later start sent what was in the spool"
+            "its life was cut short; sent later: what was in the spool"
         }));
         notes.insert("notes".to_owned(), Value::Array(all));
     }

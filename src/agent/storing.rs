@@ -172,8 +172,16 @@ pub(super) async fn store_in_bucket(bucket: Bucket, spool: Spool, captured: Capt
         },
         Err(reason) => Err(reason),
     };
-    bundle.note_upload(None);
-    if written.is_ok() && manifest.artifacts.iter().all(|record| !record.spooled) {
+    // Its task was cut off, or found nobody to tell.
+    for upload in bundle.uploads() {
+        if let Ok(Ok(())) = timeout_at(until().1, bucket.abort(&upload.key, &upload.id)).await {
+            drop(std::fs::remove_file(upload.note));
+        }
+    }
+    if written.is_ok()
+        && bundle.uploads().is_empty()
+        && manifest.artifacts.iter().all(|record| !record.spooled)
+    {
         bundle.remove_sent(&manifest);
         forget_lost(&manifest, &spool);
         bundle.remove();
@@ -203,10 +211,11 @@ fn send_files(
     for (_, file) in files {
         let (bucket, labels, room) = (bucket.clone(), labels.clone(), Arc::clone(&room));
         let (path, key) = (bundle.folder().join(&file), format!("{folder}/{file}"));
+        let note = bundle.upload_note(&file);
         sending.spawn(async move {
             // Never closed.
             let _turn = room.acquire().await;
-            (file, bucket.put_file(&key, &path, &labels).await)
+            (file, bucket.put_file(&key, &path, &labels, &note).await)
         });
     }
     sending

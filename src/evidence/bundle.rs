@@ -15,8 +15,8 @@ pub(super) const PROGRESS: &str = "event.json";
 /// The manifest of an event whose files wait for their store.
 pub(super) const WAITING: &str = "manifest.json";
 
-/// What an upload is called that is under way, for whoever must give it up.
-pub(super) const UPLOAD: &str = "heap.upload";
+/// Behind a file's name: what its upload is called while it is under way.
+const UPLOAD: &str = ".upload";
 
 /// Dumps hold passwords: nobody else reads them.
 pub const PRIVATE_FILE: u32 = 0o600;
@@ -154,20 +154,14 @@ impl Bundle {
         written.map_err(|error| format!("cannot write {PROGRESS}: {error}"))
     }
 
-    /// Notes an upload under way: should we be killed, a later life gives it up. None: it is
-    /// over.
-    pub fn note_upload(&self, upload: Option<(&str, &str)>) {
-        let path = self.folder.join(UPLOAD);
-        let noted = match upload {
-            Some((key, id)) => {
-                let file =
-                    OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(path);
-                file.and_then(|mut file| write!(file, "{key}\n{id}"))
-            }
-            None => fs::remove_file(path),
-        };
-        // Where it cannot be noted the store's own rules for unfinished uploads must do.
-        drop(noted);
+    /// Where the upload of `file` is noted while it is under way: see [`note_upload`].
+    pub fn upload_note(&self, file: &str) -> PathBuf {
+        upload_note(&self.folder, file)
+    }
+
+    /// Uploads that were neither ended nor given up.
+    pub fn uploads(&self) -> Vec<NotedUpload> {
+        noted_uploads(&self.folder)
     }
 
     /// Leaves the folder with what did not get to its store, for a later life to send.
@@ -197,7 +191,9 @@ impl Bundle {
     /// Removes the folder once it is empty.
     pub fn remove(self) {
         drop(fs::remove_file(self.folder.join(PROGRESS)));
-        drop(fs::remove_file(self.folder.join(UPLOAD)));
+        for upload in self.uploads() {
+            drop(fs::remove_file(upload.note));
+        }
         drop(fs::remove_dir(&self.folder));
         drop(self.lock);
     }
@@ -218,6 +214,47 @@ pub(super) fn write_record(folder: &Path, name: &str, bytes: &[u8]) -> io::Resul
     drop(fs::remove_file(&unfinished));
     create(&unfinished)?.write_all(bytes)?;
     fs::rename(&unfinished, folder.join(name))
+}
+
+/// Notes an upload under way: should we be killed, a later life gives it up. Whoever ends it
+/// removes the note.
+pub fn note_upload(note: &Path, key: &str, id: &str) {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(note);
+    // Where it cannot be noted the store's own rules for unfinished uploads must do.
+    drop(file.and_then(|mut file| write!(file, "{key}\n{id}")));
+}
+
+/// An upload that somebody must give up.
+#[derive(Clone, Debug)]
+pub struct NotedUpload {
+    /// Where it is noted.
+    pub note: PathBuf,
+    pub key: String,
+    /// What the store calls it.
+    pub id: String,
+}
+
+pub(super) fn noted_uploads(folder: &Path) -> Vec<NotedUpload> {
+    let mut uploads = Vec::new();
+    for note in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if note.to_string_lossy().ends_with(UPLOAD)
+            && let Ok(text) = fs::read_to_string(&note)
+            && let Some((key, id)) = text.split_once('\n')
+        {
+            uploads.push(NotedUpload { key: key.to_owned(), id: id.to_owned(), note });
+        }
+    }
+    uploads
+}
+
+pub(super) fn upload_note(folder: &Path, file: &str) -> PathBuf {
+    folder.join(format!("{file}{UPLOAD}"))
+}
+
+/// Whether it is ours, and no artifact.
+pub(super) fn is_record(name: &str) -> bool {
+    name == PROGRESS || name == WAITING || name.ends_with(UPLOAD)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod overwrite;
 mod pipeline;
 mod spool;
 
-pub use bundle::{Bundle, PRIVATE_FILE, PRIVATE_FOLDER};
+pub use bundle::{Bundle, NotedUpload, PRIVATE_FILE, PRIVATE_FOLDER, note_upload};
 pub use digest::{Digest, Digested, Hasher, digest_file};
 pub use encoder::fill;
 pub use manifest::{ArtifactRecord, Content, Event, Jvm, Lost, Manifest, Service, Status, Stop, Tool};

@@ -1,6 +1,6 @@
 //! What earlier lives left in the spool: half files go, whole ones are sent.
 
-use super::bundle::{PROGRESS, UPLOAD, WAITING, write_record};
+use super::bundle::{NotedUpload, PROGRESS, WAITING, is_record, noted_uploads, upload_note, write_record};
 use super::manifest::Lost;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
@@ -28,7 +28,7 @@ pub fn clear_unfinished(spool: &Path) -> Vec<Lost> {
             let name = file.file_name().to_string_lossy().into_owned();
             if name.starts_with('.') {
                 drop(fs::remove_file(file.path()));
-            } else if ![PROGRESS, UPLOAD, WAITING].contains(&name.as_str()) {
+            } else if !is_record(&name) {
                 kept.push(name);
             }
         }
@@ -73,7 +73,7 @@ impl Waiting {
         let mut files = Vec::new();
         for file in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
-            if ![PROGRESS, UPLOAD, WAITING].contains(&name.as_str()) && !name.starts_with('.') {
+            if !is_record(&name) && !name.starts_with('.') {
                 files.push((file.metadata().map_or(0, |metadata| metadata.len()), name));
             }
         }
@@ -81,16 +81,14 @@ impl Waiting {
         files.into_iter().map(|(_, name)| name).collect()
     }
 
-    /// The key and the name of an upload that its life did not end.
-    pub fn upload(&self) -> Option<(String, String)> {
-        let text = fs::read_to_string(self.folder.join(UPLOAD)).ok()?;
-        let (key, id) = text.split_once('\n')?;
-        Some((key.to_owned(), id.to_owned()))
+    /// Uploads that their life did not end.
+    pub fn uploads(&self) -> Vec<NotedUpload> {
+        noted_uploads(&self.folder)
     }
 
-    /// It is given up.
-    pub fn forget_upload(&self) {
-        drop(fs::remove_file(self.folder.join(UPLOAD)));
+    /// Where the upload of `file` is noted while it is under way.
+    pub fn upload_note(&self, file: &str) -> PathBuf {
+        upload_note(&self.folder, file)
     }
 
     /// Notes what is sent by now, should this life end before all is.
@@ -146,9 +144,8 @@ pub fn trim(spool: &Path, limit: u64) -> Vec<PathBuf> {
         if total <= limit {
             break;
         }
-        let is_record =
-            path.file_name().is_some_and(|name| name == WAITING || name == PROGRESS || name == UPLOAD);
-        if !is_record && fs::remove_file(&path).is_ok() {
+        let is_ours = path.file_name().is_some_and(|name| is_record(&name.to_string_lossy()));
+        if !is_ours && fs::remove_file(&path).is_ok() {
             total = total.saturating_sub(size);
             gone.push(path);
         }

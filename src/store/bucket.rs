@@ -5,7 +5,7 @@ use super::profile::Profile;
 use super::region::region;
 use super::trouble;
 use super::upload::{PART, Upload};
-use crate::evidence::{Digest, Hasher};
+use crate::evidence::{Digest, Hasher, note_upload};
 use crate::units::{BucketOptions, Cloud};
 use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
@@ -135,6 +135,8 @@ impl Bucket {
 
     /// Puts a file, in parts if it is large. Its digest.
     ///
+    /// `note`: where its upload is noted as long as somebody may have to give it up.
+    ///
     /// # Errors
     /// Why it cannot be read, or what the store said.
     pub async fn put_file(
@@ -142,40 +144,37 @@ impl Bucket {
         key: &str,
         file: &std::path::Path,
         labels: &Labels,
+        note: &std::path::Path,
     ) -> Result<Digest, String> {
         let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
         let mut source = tokio::fs::File::open(file).await.map_err(unreadable)?;
         let mut hasher = Hasher::default();
-        let mut upload: Option<Upload> = None;
-        for index in 0.. {
-            let mut piece = Vec::with_capacity(PART);
-            let mut limited = (&mut source).take(PART as u64);
-            limited.read_to_end(&mut piece).await.map_err(unreadable)?;
-            hasher.update(&piece);
-            let is_last = piece.len() < PART;
-            match &mut upload {
-                None if is_last => {
-                    self.put_bytes(key, piece, labels).await?;
-                    break;
-                }
-                None => {
-                    let begun = upload.insert(self.begin(key, labels).await?);
-                    begun.part(index, piece).await?;
-                }
-                Some(upload) => {
-                    if !piece.is_empty() {
-                        upload.part(index, piece).await?;
-                    }
-                }
-            }
-            if is_last {
+        let first = next_part(&mut source, &mut hasher).await.map_err(unreadable)?;
+        if first.len() < PART {
+            self.put_bytes(key, first, labels).await?;
+            return Ok(hasher.finish());
+        }
+        let mut upload = self.begin(key, labels).await?;
+        note_upload(note, key, upload.id());
+        let mut sent = upload.part(0, first).await;
+        for index in 1.. {
+            if sent.is_err() {
                 break;
             }
+            sent = match next_part(&mut source, &mut hasher).await {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => upload.part(index, piece).await,
+                Err(error) => Err(unreadable(error)),
+            };
         }
-        if let Some(upload) = upload {
-            upload.complete().await?;
+        let ended = match sent {
+            Ok(()) => upload.complete().await,
+            Err(reason) => Err(upload.abort(reason).await),
+        };
+        if ended.as_ref().err().is_none_or(|given_up| !given_up.stays) {
+            drop(std::fs::remove_file(note));
         }
-        Ok(hasher.finish())
+        ended.map(|()| hasher.finish()).map_err(|given_up| given_up.reason)
     }
 
     /// Begins an object that comes in parts.
@@ -239,6 +238,14 @@ impl Bucket {
         }
         (tags, attributes)
     }
+}
+
+/// As much as a part takes; less at the end.
+async fn next_part(source: &mut tokio::fs::File, hasher: &mut Hasher) -> std::io::Result<Vec<u8>> {
+    let mut piece = Vec::with_capacity(PART);
+    source.take(PART as u64).read_to_end(&mut piece).await?;
+    hasher.update(&piece);
+    Ok(piece)
 }
 
 fn content_type(key: &str) -> &'static str {

@@ -8,7 +8,8 @@ use object_store::client::{
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// A host that does not answer is given up. From one data centre to itself it takes a
 /// millisecond.
@@ -20,9 +21,26 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// Whoever takes a body more slowly is as good as dead. Bytes per second.
 const SLOWEST: u64 = 100 * 1024;
 
+/// A store that has not answered anything for so long is not asked again and again: what waits
+/// for it goes to the spool, and the container may end.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
+/// What was so long ago says nothing of now.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(45);
+
 /// Gives every part of an object store the same client.
 #[derive(Clone, Debug)]
-pub(super) struct Connector(reqwest::Client);
+pub(super) struct Connector {
+    client: reqwest::Client,
+    silence: Arc<Mutex<Option<Silence>>>,
+}
+
+/// Nothing is answered.
+#[derive(Debug)]
+struct Silence {
+    since: Instant,
+    /// When it was noticed last.
+    last: Instant,
+}
 
 impl Connector {
     pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, String> {
@@ -33,11 +51,49 @@ impl Connector {
             .tcp_user_timeout(SILENCE_LIMIT)
             .build()
             .map_err(|error| net::in_words(&error))?;
-        Ok(Self(client))
+        Ok(Self { client, silence: Arc::default() })
     }
 
     pub(super) fn client(&self) -> &reqwest::Client {
-        &self.0
+        &self.client
+    }
+
+    fn answered(&self) {
+        if let Ok(mut silence) = self.silence.lock() {
+            *silence = None;
+        }
+    }
+
+    /// Notes that there was no answer; for how long there has been none.
+    fn unanswered(&self) -> Duration {
+        let Ok(mut silence) = self.silence.lock() else { return Duration::ZERO };
+        let now = Instant::now();
+        let since = match &*silence {
+            // Nobody asked in between.
+            Some(silence) if silence.last.elapsed() > FORGOTTEN_AFTER => now,
+            Some(silence) => silence.since,
+            None => now,
+        };
+        *silence = Some(Silence { since, last: now });
+        since.elapsed()
+    }
+
+    /// All requests of ours may be repeated: a part or an object that is put twice is the same.
+    fn refused(&self, error: reqwest::Error) -> HttpError {
+        let kind = if self.unanswered() > DEAD_AFTER {
+            // The only kind that is not tried again.
+            HttpErrorKind::Unknown
+        } else if error.is_timeout() {
+            HttpErrorKind::Timeout
+        } else if error.is_connect() {
+            HttpErrorKind::Connect
+        } else if error.is_decode() {
+            HttpErrorKind::Decode
+        } else {
+            HttpErrorKind::Interrupted
+        };
+        // Whose request it was is told around it; a presigned URL is a secret.
+        HttpError::new(kind, error.without_url())
     }
 }
 
@@ -65,28 +121,14 @@ impl HttpService for Connector {
             let size = u64::try_from(body.content_length()).unwrap_or(u64::MAX);
             *request.timeout_mut() = Some(ANSWER_LIMIT + Duration::from_secs(size / SLOWEST));
             *request.body_mut() = Some(reqwest::Body::wrap(body));
-            let response = self.0.execute(request).await.map_err(refused)?;
+            let response = self.client.execute(request).await.map_err(|error| self.refused(error))?;
+            self.answered();
             let (status, headers) = (response.status(), response.headers().clone());
-            let body = response.bytes().await.map_err(refused)?;
+            let body = response.bytes().await.map_err(|error| self.refused(error))?;
             let mut answer = HttpResponse::new(body.into());
             *answer.status_mut() = status;
             *answer.headers_mut() = headers;
             Ok(answer)
         })
     }
-}
-
-/// All requests of ours may be repeated: a part or an object that is put twice is the same.
-fn refused(error: reqwest::Error) -> HttpError {
-    let kind = if error.is_timeout() {
-        HttpErrorKind::Timeout
-    } else if error.is_connect() {
-        HttpErrorKind::Connect
-    } else if error.is_decode() {
-        HttpErrorKind::Decode
-    } else {
-        HttpErrorKind::Interrupted
-    };
-    // Whose request it was is told around it; a presigned URL is a secret.
-    HttpError::new(kind, error.without_url())
 }

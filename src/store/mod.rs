@@ -13,7 +13,7 @@ mod upload;
 
 pub use bucket::{Bucket, Labels};
 pub use directory::{Directory, look, make_for};
-pub use upload::{PART, Upload};
+pub use upload::{GivenUp, PART, Upload};
 
 /// A place for finished artifacts.
 #[derive(Clone, Debug)]

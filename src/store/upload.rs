@@ -26,6 +26,14 @@ pub struct Upload {
     running: JoinSet<Result<(usize, PartId), String>>,
 }
 
+/// An upload that became no object.
+#[derive(Debug)]
+pub struct GivenUp {
+    pub reason: String,
+    /// Its parts are still with the store, which could not be told.
+    pub stays: bool,
+}
+
 impl Upload {
     pub(super) fn new(bucket: Bucket, path: Path, id: String) -> Self {
         Self { bucket, path, id, parts: BTreeMap::new(), running: JoinSet::new() }
@@ -76,7 +84,7 @@ impl Upload {
     ///
     /// # Errors
     /// What the store said; the upload is given up.
-    pub async fn complete(mut self) -> Result<(), String> {
+    pub async fn complete(mut self) -> Result<(), GivenUp> {
         let completed = self.try_complete().await;
         match completed {
             Ok(()) => Ok(()),
@@ -97,12 +105,16 @@ impl Upload {
         self.bucket.with(complete).await
     }
 
-    /// Gives it up: nothing of it stays. `reason`, and what went wrong on top.
-    pub async fn abort(mut self, reason: String) -> String {
+    /// Gives it up for that reason, so that nothing of it stays at the store.
+    pub async fn abort(mut self, reason: String) -> GivenUp {
         self.running.shutdown().await;
         match self.bucket.abort_path(&self.path, &self.id).await {
-            Ok(()) => reason,
-            Err(error) => format!("{reason}; its parts could not be removed ({error}): upload {}", self.id),
+            Ok(()) => GivenUp { reason, stays: false },
+            Err(error) => {
+                let reason =
+                    format!("{reason}; its parts could not be removed ({error}): upload {}", self.id);
+                GivenUp { reason, stays: true }
+            }
         }
     }
 }

@@ -35,6 +35,7 @@ mod jvm_crash;
 mod jvm_trouble;
 mod operator;
 mod output;
+mod proxy;
 mod redaction;
 mod s3;
 mod s3_server;

@@ -5,15 +5,19 @@ use crate::bundle;
 use crate::credentials::{Session, TOKEN};
 use crate::hprof;
 use crate::jvm::{on_each_jvm, port, sick};
+use crate::proxy::{Fault, Moment, Proxy};
 use crate::s3_server::{BUCKET, KEY, SECRET, Server};
 use crate::scenario::{Scenario, poll};
-use crate::setup::Setup;
+use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
+/// The one of the four whose dumps need most: names are put in front at the end.
+const FAULTS_JVM: u32 = 25;
+
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    on_each_jvm(
+    let mut trials = on_each_jvm(
         setup,
         "s3",
         &[
@@ -22,7 +26,15 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
             ("credentials_that_end_on_the_way_are_renewed", expired),
             ("a_dead_endpoint_costs_nothing_but_time", dead),
         ],
-    )
+    );
+    for fault in [Fault::Refused, Fault::BlackHole, Fault::Reset, Fault::Slow, Fault::Busy] {
+        for moment in [Moment::Before, Moment::During, Moment::Last] {
+            let name = format!("s3::fault::{fault:?}_{moment:?}").to_ascii_lowercase();
+            let needs = &[Need::Root, Need::Java(FAULTS_JVM)];
+            trials.push(setup.trial(name, needs, move |setup| faulty(setup, fault, moment)));
+        }
+    }
+    trials
 }
 
 type Outcome = Result<(), String>;
@@ -141,7 +153,7 @@ fn dead(setup: &Setup, version: u32) -> Outcome {
 
 fn next_start_sends(setup: &Setup, text: &str, command: &[String], spool: &Path, server: &Server) -> Outcome {
     let next = scenario(setup, text, SECRET).command(command).start();
-    next.wait_for("evidence of an earlier life stored");
+    next.wait_for("evidence that waited is stored");
     let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
     assert_eq!(bundle.status("heap"), "complete", "{}", bundle.manifest);
     assert!(
@@ -149,9 +161,50 @@ fn next_start_sends(setup: &Setup, text: &str, command: &[String], spool: &Path,
         "{}",
         bundle.manifest
     );
-    assert!(bundle.manifest["notes"].to_string().contains("later start"), "{}", bundle.manifest);
+    assert!(bundle.manifest["notes"].to_string().contains("sent later"), "{}", bundle.manifest);
     assert!(server.stale_uploads().is_empty(), "{:?}", server.stale_uploads());
     poll("the spool is empty", || files(spool).is_empty().then_some(()));
     next.stop();
+    Ok(())
+}
+
+/// A store that fails: the service stops in time, nothing is lost but what only the failed
+/// upload had, and nothing stays behind, neither parts nor files.
+fn faulty(setup: &Setup, fault: Fault, moment: Moment) -> Outcome {
+    let place = Scenario::new(setup);
+    let server = Server::start(&place.folder().join("s3"));
+    let proxy = Proxy::start(server.port, fault, moment);
+    let spool = place.folder().join("spool");
+    let text = config(place.folder(), proxy.port).replace("60s", "40s");
+    let command = sick(setup, FAULTS_JVM, &["-Xmx512m"], &["--heap=160m", "--shutdown=0s"]);
+    let running = scenario(setup, &text, SECRET).command(&command).start();
+    port(&running);
+    running.wait_for("attached to the JVM");
+    let ended = running.stop();
+    ended.exits(143).says("shutdown hook ends");
+    assert!(proxy.has_failed(), "nothing went wrong: {}", ended.output);
+    drop(proxy);
+    if !files(&spool).is_empty() {
+        let next = scenario(setup, &config(place.folder(), server.port), SECRET).command(&command).start();
+        poll("the spool is empty", || files(&spool).is_empty().then_some(()));
+        next.stop();
+    }
+    // The next start's own stop has one too.
+    let bundles = bundle::all(&server.bucket());
+    let first = bundles.iter().min_by_key(|bundle| bundle.manifest["event"]["id"].to_string());
+    let stopped = first.ok_or_else(|| format!("nothing is there: {}", ended.output))?;
+    for name in ["os", "threads"] {
+        assert_eq!(stopped.status(name), "complete", "{}", stopped.manifest);
+    }
+    // All of it has gone, and the JVM with it: there is no other.
+    let is_lost = moment == Moment::Last && matches!(fault, Fault::Refused | Fault::BlackHole);
+    let heap = stopped.artifact("heap");
+    if is_lost {
+        assert_eq!(heap["status"], "failed", "{heap}");
+        assert!(heap["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{heap}");
+    } else {
+        assert_eq!(heap["status"], "complete", "{heap} in {}", ended.output);
+    }
+    assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new(), "{}", ended.output);
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::heap_stream::{convert, stream_heap};
 use crate::agent::budget::{Kind, Rates, Size, dump_size};
 use crate::agent::elsewhere::has_threads;
 use crate::agent::storing::Tail;
-use crate::evidence::{ArtifactRecord, Bundle, Status};
+use crate::evidence::{ArtifactRecord, Bundle, Status, note_upload};
 use crate::facts::cgroup;
 use crate::facts::processes::Process;
 use crate::jvm::{self, DumpOutcome, Session, judge_dump, takes_pipes, used_bytes};
@@ -13,6 +13,8 @@ use crate::units::{ByteSize, Compression, Recipe, format_duration};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
@@ -86,6 +88,14 @@ pub(in crate::agent) async fn send_heap(
         Err(record) => return (vec![*record], None),
     };
     tokio::pin!(over);
+    // It may be asked again after it has been.
+    let is_over = AtomicBool::new(false);
+    let mut over = std::future::poll_fn(|context| {
+        if is_over.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        over.as_mut().poll(context).map(|()| is_over.store(true, Ordering::Relaxed))
+    });
     // A bucket that answers is a bucket that takes: another's dump goes to the spool.
     let upload = match remote.filter(|_| is_piped) {
         Some(remote) => begin_upload(remote, bundle, dump, deadline).await,
@@ -97,7 +107,24 @@ pub(in crate::agent) async fn send_heap(
         return (vec![record], None);
     }
     if is_piped {
-        return stream_heap(session, bundle, dump, upload, deadline, over).await;
+        let is_sent = upload.is_some();
+        let (records, tail) = stream_heap(session, bundle, dump, upload, deadline, &mut over).await;
+        let reason = match records.first() {
+            Some(record) if is_sent && record.status == Status::Failed => record.reason.clone(),
+            _ => return (records, tail),
+        };
+        // What was sent is gone; the heap is still there.
+        if is_over.load(Ordering::Relaxed)
+            || too_slow(session, dump, deadline, rates).await.is_err()
+            || too_large(session, used, bundle.folder(), dump, is_piped).is_some()
+        {
+            return (records, tail);
+        }
+        warn!(
+            "the heap is dumped once more, to the spool, as the store took no more of it: {}",
+            reason.unwrap_or_default()
+        );
+        return stream_heap(session, bundle, dump, None, deadline, over).await;
     }
     let by_file = async {
         let record = by_file(session, bundle, dump.live, deadline).await;
@@ -129,7 +156,7 @@ async fn begin_upload(
     let until = deadline.min(Instant::now() + BEGIN_PATIENCE);
     let reason = match timeout_at(until, remote.bucket.begin(&key, &remote.labels)).await {
         Ok(Ok(upload)) => {
-            bundle.note_upload(Some((&key, upload.id())));
+            note_upload(&bundle.upload_note(&dump.file()), &key, upload.id());
             return Some(upload);
         }
         Ok(Err(reason)) => reason,

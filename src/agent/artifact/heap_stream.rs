@@ -43,7 +43,8 @@ pub(super) async fn stream_heap(
     };
     let (sink, task) = match upload {
         Some(upload) => {
-            let (parts, task) = send_parts(upload);
+            let note = bundle.upload_note(&name);
+            let (parts, task) = send_parts(upload, move || drop(std::fs::remove_file(note)));
             (HeapSink::Bucket(parts), Some(task))
         }
         None => match bundle.open(&name) {
@@ -188,19 +189,14 @@ async fn judge(
     let mut tail = None;
     match (sink, task) {
         (Ok(HeapSink::Bucket(parts)), Some(task)) => {
-            // What it says of its own failure is asked for when the event is stored.
-            drop(parts.finish().await);
+            if parts.finish().await.is_err() {
+                return failed(refusal(task).await);
+            }
+            // Whether the last parts arrive is asked when the event is stored.
             tail = Some(Tail { file: file.clone(), task, begun_as: name.clone() });
         }
         // The store's own reason, and nothing is left of it.
-        (_, Some(task)) => {
-            let said = timeout(LAST_PIECES, task).await;
-            let reason = match said {
-                Ok(Ok(Err(reason))) => reason,
-                _ => trouble.unwrap_or_default(),
-            };
-            return failed(reason);
-        }
+        (_, Some(task)) => return failed(refusal(task).await),
         (_, None) => {
             if let Err(error) = bundle.finish(&name, &file) {
                 bundle.discard(&name);
@@ -224,6 +220,14 @@ async fn judge(
     let mut records = vec![record];
     records.extend(summaries(bundle, &summary));
     (records, tail)
+}
+
+/// The store's own words.
+async fn refusal(task: JoinHandle<Result<(), String>>) -> String {
+    match timeout(LAST_PIECES, task).await {
+        Ok(Ok(Err(reason))) => reason,
+        _ => "the store took no more of it".to_owned(),
+    }
 }
 
 /// Why it is not whole.
