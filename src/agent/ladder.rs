@@ -278,17 +278,20 @@ impl Ladder<'_> {
                 capture_recording(session, bundle, recording, whole.min(occasion.until())).await
             }
             Work::Heap { live } => {
-                let recipe = self.plan.evidence.as_ref().map_or(Recipe::PLAIN, |evidence| evidence.heap);
-                let dump = HeapDump { live: *live, recipe };
+                let evidence = self.plan.evidence.as_ref();
+                let (recipe, keeps_partial) = evidence.map_or((Recipe::PLAIN, true), |evidence| {
+                    (evidence.heap.clone(), evidence.keeps_partial)
+                });
+                let dump = HeapDump { live: *live, recipe, keeps_partial };
                 let (rates, until) = (&*self.rates, occasion.until());
                 let remote = match self.store {
-                    Some(Store::Bucket(bucket)) => {
+                    Some(Store::Bucket(bucket)) if bucket.takes_parts() => {
                         Some(Remote { bucket, folder: self.manifest.folder(), labels: labels(self.manifest) })
                     }
                     _ => None,
                 };
                 let over = occasion.is_over();
-                return send_heap(session, bundle, dump, remote.as_ref(), rates, until, over).await;
+                return send_heap(session, bundle, &dump, remote.as_ref(), rates, until, over).await;
             }
         };
         (vec![record], None)

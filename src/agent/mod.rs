@@ -15,6 +15,7 @@ mod health;
 mod journal;
 mod ladder;
 mod last_resort;
+mod notifying;
 mod platform;
 mod preflight;
 mod prober;
@@ -50,7 +51,7 @@ pub fn prepare(plan: &Plan) {
     // A bucket is nobody's to make; the spool is.
     let folder = match &evidence.store {
         StorePlan::Directory(root) => root,
-        StorePlan::Bucket(_) => &evidence.spool,
+        StorePlan::Bucket(_) | StorePlan::Web { .. } => &evidence.spool,
     };
     if let Ok(true) = make_for(folder, identity.user, identity.group) {
         info!(user = identity.name, folder = %folder.display(), "a directory was not there: made it");
@@ -69,6 +70,7 @@ pub fn run(
     crate::evidence::remember_secrets(
         variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?))),
     );
+    crate::sys::memory::give_back_what_is_freed();
     match runtime() {
         Ok(runtime) => {
             let code = runtime.block_on(service::serve(plan, exported, link, ring, for_children));

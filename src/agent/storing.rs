@@ -2,6 +2,7 @@
 //! there waits in the spool.
 
 use super::event::Captured;
+use super::notifying::Notice;
 use crate::evidence::{
     ArtifactRecord, Bundle, Digest, Lost, Manifest, Status, clear_unfinished, digest_file, forget, trim,
 };
@@ -32,6 +33,8 @@ pub(super) struct Stored {
     pub(super) path: Option<String>,
     /// Whole artifacts of those that were asked for: `3/4`.
     pub(super) artifacts: String,
+    /// What people are told of it.
+    pub(super) notice: Notice,
 }
 
 /// A file that is on its way to a bucket since before it was whole.
@@ -90,7 +93,7 @@ pub(super) fn store_in_directory(store: &Directory, spool: &Spool, captured: Cap
     }
     bundle.remove();
     let path = store.path(&folder).display().to_string();
-    told(number, &manifest, path, written)
+    told(number, &manifest, path, None, written)
 }
 
 /// Sends everything to a bucket, the small ones first, the manifest last; what is not there
@@ -188,7 +191,7 @@ pub(super) async fn store_in_bucket(bucket: Bucket, spool: Spool, captured: Capt
     } else {
         keep(bundle, &manifest, &spool);
     }
-    told(number, &manifest, bucket.url(&folder), written)
+    told(number, &manifest, bucket.url(&folder), bucket.console(&folder).as_deref(), written)
 }
 
 /// Begins to send what is in the bundle.
@@ -246,19 +249,27 @@ fn forget_lost(manifest: &Manifest, spool: &Spool) {
     }
 }
 
-fn told(number: u64, manifest: &Manifest, path: String, written: Result<(), String>) -> Stored {
+fn told(
+    number: u64,
+    manifest: &Manifest,
+    path: String,
+    link: Option<&str>,
+    written: Result<(), String>,
+) -> Stored {
     let asked_for = manifest.artifacts.iter().filter(|record| record.of.is_none());
     let is_whole = |record: &&ArtifactRecord| record.status == Status::Complete && record.is_stored;
     let artifacts = format!("{}/{}", asked_for.clone().filter(is_whole).count(), asked_for.count());
     let trigger = manifest.event.trigger;
+    let trouble = written.as_ref().err().map(String::as_str);
+    let notice = Notice::new(manifest, &path, link, &artifacts, trouble);
     match written {
         Ok(()) => {
             info!(artifacts, path, "evidence stored");
-            Stored { number, trigger, path: Some(path), artifacts }
+            Stored { number, trigger, path: Some(path), artifacts, notice }
         }
         Err(reason) => {
             error!("evidence without a manifest in {path}: {reason}");
-            Stored { number, trigger, path: None, artifacts }
+            Stored { number, trigger, path: None, artifacts, notice }
         }
     }
 }
@@ -306,11 +317,12 @@ pub(super) fn look_at_spool(evidence: &Evidence) -> Vec<Lost> {
 
 /// The store; `None` if it cannot be used at all, which is told.
 pub(super) fn store(evidence: &Evidence) -> Option<Store> {
-    let options = match &evidence.store {
+    let opened = match &evidence.store {
         StorePlan::Directory(root) => return Some(Store::Directory(Directory::new(root.clone()))),
-        StorePlan::Bucket(options) => (**options).clone(),
+        StorePlan::Bucket(options) => Bucket::new((**options).clone()),
+        StorePlan::Web { folder, ca_file } => Bucket::of_web(folder.clone(), ca_file.as_deref()),
     };
-    match Bucket::new(options) {
+    match opened {
         Ok(bucket) => Some(Store::Bucket(bucket)),
         Err(reason) => {
             error!("evidence cannot be stored: {reason}");

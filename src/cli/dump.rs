@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval, sleep};
 /// What takes longer than this shows that it goes on.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
 /// How often the agent is asked how far it is.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
 
 pub(super) fn dump(arguments: &Dump) -> u8 {
     let begun = client::Begun::default();
@@ -85,11 +85,11 @@ async fn take(arguments: &Dump, to: &Path, begun: &client::Begun) -> Result<(), 
         Some(DumpFormat::Zstd) => Compression::Zstd,
         Some(DumpFormat::Gzip) => Compression::Gzip,
     };
-    let recipe = Recipe { redaction, compression };
+    let recipe = Recipe { redaction, compression, encrypt_to: Vec::new() };
     let mut trouble = None;
     for artifact in wanted {
         let started = Instant::now();
-        let (name, work) = begin(*artifact, &session, &bundle, recipe, deadline);
+        let (name, work) = begin(*artifact, &session, &bundle, recipe.clone(), deadline);
         let record = with_progress(work, &bundle.unfinished(&name)).await;
         match finish(&record, &bundle, to) {
             Ok(path) => {
@@ -130,10 +130,11 @@ fn begin<'a>(
             ),
         ),
         DumpArtifact::Heap => {
-            let dump = HeapDump { live: false, recipe };
+            let dump = HeapDump { live: false, recipe, keeps_partial: true };
+            let name = dump.file();
             let work = async move {
                 let whole = std::future::pending();
-                let records = capture_heap(session, bundle, dump, &Rates::default(), deadline, whole).await;
+                let records = capture_heap(session, bundle, &dump, &Rates::default(), deadline, whole).await;
                 // Its summary is for stores: `bookend hprof summary` makes another.
                 let summaries = records.iter().skip(1).filter_map(|record| record.file.as_ref());
                 for file in summaries {
@@ -142,7 +143,7 @@ fn begin<'a>(
                 let nothing = || ArtifactRecord::failed("heap", "nothing came of it", Duration::ZERO);
                 records.into_iter().next().unwrap_or_else(nothing)
             };
-            return (dump.file(), Box::pin(work));
+            return (name, Box::pin(work));
         }
     };
     (name.to_owned(), work)

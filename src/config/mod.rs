@@ -16,6 +16,7 @@ mod health;
 mod journal;
 mod jvm;
 mod layers;
+mod notify;
 mod output;
 mod reader;
 mod rules;
@@ -31,9 +32,12 @@ pub use health::Health;
 pub use journal::Entry;
 pub use jvm::DiagnosticOption;
 pub use layers::{Inputs, load};
+pub use notify::{Notify, Webhook};
 pub use output::Output;
 pub use rules::{LastResort, Limit, When, default_rules};
-pub use sections::{Config, Exit, Hook, Log, Main, OnFailure, Preflight, Rule, Service, Stage, Stop};
+pub use sections::{
+    Config, Exit, Hook, Log, Main, OnFailure, Partial, Preflight, Rule, Service, Stage, Stop,
+};
 pub use store::{ServerEncryption, Spool, Store, StoreUrl};
 pub use trigger::{Bound, Measure, Trigger};
 pub use values::{Format, Forwarding, Level, Reachable, Setting};

@@ -6,13 +6,14 @@ use super::condition::Condition;
 use super::diagnostics::Place;
 use super::health::Health;
 use super::jvm::Jvm;
+use super::notify::Notify;
 use super::output::Output;
 use super::reader::{Context, Reader};
 use super::rules::{LastResort, Limit, When};
 use super::store::{Spool, Store};
 use super::trigger::Trigger;
 use super::values::{Format, Forwarding, Level, Reachable, Setting};
-use crate::units::{Compression, Redaction, Signal};
+use crate::units::{Compression, Recipient, Redaction, Signal};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub struct Config {
     pub jvm: Jvm,
     pub hooks: Vec<Hook>,
     pub rules: Vec<Rule>,
+    pub notify: Vec<Notify>,
     pub heap: Heap,
     pub store: Store,
     pub spool: Spool,
@@ -139,6 +141,15 @@ pub struct Rule {
 pub struct Heap {
     pub redact: Setting<Redaction>,
     pub compression: Setting<Compression>,
+    pub encrypt_to: Setting<Vec<Recipient>>,
+    pub partial: Setting<Partial>,
+}
+
+/// What becomes of a heap dump that was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partial {
+    Keep,
+    Discard,
 }
 
 /// `[log]`
@@ -160,6 +171,7 @@ impl Config {
         let jvm = root.section("jvm", context);
         let hooks = root.list("hook", context);
         let rules = root.list("rule", context);
+        let notify = root.list("notify", context);
         let heap = root.section("heap", context);
         let store = root.section("store", context);
         let spool = root.section("spool", context);
@@ -177,6 +189,7 @@ impl Config {
             jvm: Jvm::read(jvm, context),
             hooks: hooks.into_iter().filter_map(|hook| Hook::read(hook, context)).collect(),
             rules: rules.into_iter().filter_map(|rule| Rule::read(rule, context)).collect(),
+            notify: notify.into_iter().map(|notify| Notify::read(notify, context)).collect(),
             heap: Heap::read(heap, context),
             store: Store::read(store, context),
             spool: Spool::read(spool, context),
@@ -287,6 +300,8 @@ impl Heap {
         let section = Self {
             redact: reader.or("redact", Redaction::None, context),
             compression: reader.or("compression", Compression::Zstd, context),
+            encrypt_to: reader.or("encrypt_to", Vec::new(), context),
+            partial: reader.or("partial", Partial::Keep, context),
         };
         reader.finish(context);
         section

@@ -3,7 +3,7 @@
 use super::document::Value;
 use super::reader::{Context, FromNode, Reader};
 use super::values::Setting;
-use crate::units::{BucketUrl, ByteSize};
+use crate::units::{BucketUrl, ByteSize, WebFolder};
 use std::path::PathBuf;
 
 /// Where evidence goes.
@@ -12,6 +12,8 @@ pub enum StoreUrl {
     /// `file:///absolute/directory`.
     Directory(PathBuf),
     Bucket(BucketUrl),
+    /// `https://host/folder`.
+    Web(WebFolder),
 }
 
 impl FromNode for StoreUrl {
@@ -21,10 +23,13 @@ impl FromNode for StoreUrl {
         if let Some(bucket) = BucketUrl::parse(&text) {
             return bucket.map(Self::Bucket).map_err(Some);
         }
+        if let Some(folder) = WebFolder::parse(&text) {
+            return folder.map(Self::Web).map_err(Some);
+        }
         let Some(path) = text.strip_prefix("file://") else {
             return Err(Some(match text.split_once("://") {
                 Some((scheme, _)) => {
-                    format!("`{scheme}` stores do not exist in this version, only s3, gs, az and file")
+                    format!("`{scheme}` stores do not exist in this version, only s3, gs, az, https and file")
                 }
                 None => "the scheme is missing: file:///directory, s3://bucket".to_owned(),
             }));
@@ -38,6 +43,7 @@ impl FromNode for StoreUrl {
         match self {
             Self::Directory(path) => format!("\"file://{}\"", path.display()),
             Self::Bucket(url) => format!("\"{url}\""),
+            Self::Web(folder) => format!("\"{folder}\""),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::diagnostics::{Diagnostic, Place};
 use super::document::{Node, Value};
 use super::reader::{FromNode, expected, resolve, resolve_node, suggestion};
-use crate::units::{ByteSize, Compression, Redaction, Signal, format_duration, parse_duration};
+use crate::units::{ByteSize, Compression, Recipient, Redaction, Signal, format_duration, parse_duration};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl Words for Redaction {
 }
 impl Words for Compression {
     const WORDS: &'static [(&'static str, Self)] =
-        &[("zstd", Self::Zstd), ("gzip", Self::Gzip), ("none", Self::None)];
+        &[("zstd", Self::Zstd), ("auto", Self::Auto), ("gzip", Self::Gzip), ("none", Self::None)];
 }
 impl Words for super::store::ServerEncryption {
     const WORDS: &'static [(&'static str, Self)] = &[
@@ -75,6 +75,9 @@ impl Words for super::store::ServerEncryption {
         (Self::Kms.word(), Self::Kms),
         (Self::KmsTwice.word(), Self::KmsTwice),
     ];
+}
+impl Words for super::sections::Partial {
+    const WORDS: &'static [(&'static str, Self)] = &[("keep", Self::Keep), ("discard", Self::Discard)];
 }
 impl Words for super::rules::LastResort {
     const WORDS: &'static [(&'static str, Self)] =
@@ -122,9 +125,20 @@ read_as_words! {
     super::sections::Stage => "a stage: \"pre-start\" or \"post-stop\"",
     super::sections::OnFailure => "\"abort\" or \"continue\"",
     Redaction => "what to take out of a heap dump: \"none\", \"strings\" or \"primitives\"",
-    Compression => "\"zstd\", \"gzip\" or \"none\"",
+    Compression => "\"zstd\", \"auto\", \"gzip\" or \"none\"",
     super::store::ServerEncryption => "\"AES256\", \"aws:kms\" or \"aws:kms:dsse\"",
+    super::sections::Partial => "\"keep\" or \"discard\"",
     super::rules::LastResort => "\"crash-report\" or \"none\"",
+}
+
+impl FromNode for Recipient {
+    const EXPECTED: &'static str = "an age recipient such as \"age1...\", as `age-keygen` prints it";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        Self::parse(&String::from_value(value)?).map_err(Some)
+    }
+    fn show(&self) -> String {
+        format!("{:?}", self.as_str())
+    }
 }
 
 impl FromNode for String {

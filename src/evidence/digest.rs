@@ -1,7 +1,8 @@
 //! SHA-256 of what is stored.
 
+use ring::digest::{Context, SHA256};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -39,10 +40,22 @@ impl Digested {
 }
 
 /// A digest in the making.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Hasher {
-    hash: Sha256,
+    hash: Context,
     bytes: u64,
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Hasher({} bytes)", self.bytes)
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self { hash: Context::new(&SHA256), bytes: 0 }
+    }
 }
 
 impl Hasher {
@@ -52,7 +65,7 @@ impl Hasher {
     }
 
     pub fn finish(self) -> Digest {
-        let sha256 = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = self.hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Digest { bytes: self.bytes, sha256 }
     }
 }

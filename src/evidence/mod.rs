@@ -4,6 +4,7 @@
 //! when it is whole, and `manifest.json` last of all: its presence means that
 //! everything else is there, or named as missing with the reason.
 
+mod adaptive;
 mod bundle;
 mod digest;
 mod encoder;
@@ -11,6 +12,7 @@ mod manifest;
 mod mask;
 mod overwrite;
 mod pipeline;
+mod seal;
 mod spool;
 
 pub use bundle::{Bundle, NotedUpload, PRIVATE_FILE, PRIVATE_FOLDER, note_upload};

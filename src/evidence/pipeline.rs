@@ -1,14 +1,16 @@
-//! A heap dump on its way: checked, redacted, compressed and digested in one pass.
+//! A heap dump on its way: checked, redacted, compressed, encrypted and digested in one pass.
 //!
 //! Two threads and a few buffers, whatever the heap: one reads, checks, redacts and
 //! digests, the other compresses and writes. Back-pressure: the pieces are few, and a full
 //! one is only handed on once an empty one has come back.
-//! Where names come in between objects they are put in front at the end.
+//! Where names come in between objects they are put in front at the end; of what is encrypted,
+//! whose order is fixed, they are a file of their own.
 
 use super::digest::{Digest, Digested, Hasher};
-use super::encoder::{Encoder, Part, fill};
+use super::encoder::{Encoder, Part, fill, threads};
+use super::seal::Sealed;
 use crate::hprof::{self, DumpError, Structure, Summary};
-use crate::units::{Compression, Recipe};
+use crate::units::Recipe;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -41,6 +43,8 @@ pub struct Piped<S> {
     pub summary: Summary,
     /// What the dump is made of, or what is wrong with it.
     pub structure: Result<Structure, DumpError>,
+    /// What belongs in front and could not be put there: encrypted by itself.
+    pub names: Option<Vec<u8>>,
     /// The sink; or why what was written is not what was read.
     pub sink: Result<S, io::Error>,
 }
@@ -53,7 +57,7 @@ pub struct Piped<S> {
 pub fn pipe<S: Sink>(
     source: impl Read,
     sink: S,
-    recipe: Recipe,
+    recipe: &Recipe,
     mixes_names: bool,
     is_over: impl Fn() -> bool,
 ) -> Piped<S> {
@@ -66,17 +70,21 @@ pub fn pipe<S: Sink>(
     let (send_first, first) = channel();
     let part = if mixes_names { Part::Later } else { Part::First };
     std::thread::scope(|scope| {
-        let writer = std::thread::Builder::new().spawn_scoped(scope, move || {
-            write_all(pieces, &give_back, &first, sink, recipe.compression, part)
-        });
+        let writer = std::thread::Builder::new()
+            .spawn_scoped(scope, move || write_all(pieces, &give_back, &first, sink, recipe, part));
         let piece = Vec::with_capacity(PIECE);
         let mut output = Output { sender, empty, is_over, piece, hasher: Hasher::default() };
-        let mut names = mixes_names.then(|| Names::new(recipe.compression));
+        let mut names = mixes_names.then(|| Names::new(recipe));
         let to_names = names.as_mut().map(|names| names as &mut dyn Write);
         let (structure, summary) = hprof::pass(source, &mut output, to_names, recipe.redaction);
         let objects = output.finish();
         let names = names.map(Names::finish);
+        let mut apart = None;
         let (plain_names, stored_names) = match names {
+            Some((plain, Ok(bytes))) if !recipe.encrypt_to.is_empty() => {
+                apart = Some(bytes);
+                (Some(plain), None)
+            }
             Some((plain, Ok(bytes))) => {
                 let mut hasher = Hasher::default();
                 hasher.update(&bytes);
@@ -96,23 +104,26 @@ pub fn pipe<S: Sink>(
             Err(error) => (None, Err(error)),
         };
         let plain = Digested::of(plain_names, objects);
-        Piped { plain, stored: Digested::of(stored_names, stored), summary, structure, sink }
+        let stored = Digested::of(stored_names, stored);
+        Piped { plain, stored, summary, structure, names: apart, sink }
     })
 }
 
 /// What belongs in front: compressed by itself, in memory. A few megabytes.
 struct Names {
-    to: io::Result<Encoder<Vec<u8>>>,
+    to: io::Result<Encoder<Sealed<Vec<u8>>>>,
     hasher: Hasher,
 }
 
 impl Names {
-    fn new(compression: Compression) -> Self {
-        Self { to: Encoder::new(compression, Part::First, Vec::new()), hasher: Hasher::default() }
+    fn new(recipe: &Recipe) -> Self {
+        let sealed = Sealed::new(&recipe.encrypt_to, Vec::new());
+        let to = sealed.and_then(|sealed| Encoder::new(recipe.compression, Part::First, 0, sealed));
+        Self { to, hasher: Hasher::default() }
     }
 
     fn finish(self) -> (Digest, io::Result<Vec<u8>>) {
-        (self.hasher.finish(), self.to.and_then(Encoder::finish))
+        (self.hasher.finish(), self.to.and_then(Encoder::finish).and_then(Sealed::finish))
     }
 }
 
@@ -194,13 +205,13 @@ fn write_all<S: Sink>(
     give_back: &Sender<Vec<u8>>,
     first: &Receiver<Vec<u8>>,
     sink: S,
-    compression: Compression,
+    recipe: &Recipe,
     part: Part,
 ) -> (Digest, io::Result<S>) {
     let mut sink = Digesting { sink, hasher: Hasher::default() };
-    let mut done = compress(pieces, give_back, &mut sink, compression, part);
+    let mut done = compress(pieces, give_back, &mut sink, recipe, part);
     let Digesting { mut sink, hasher } = sink;
-    // There is none where names came first of themselves.
+    // There is none where names came first of themselves, or cannot.
     if let (Ok(()), Ok(bytes)) = (&done, first.recv()) {
         done = sink.put_first(&bytes);
     }
@@ -211,17 +222,18 @@ fn compress(
     pieces: Receiver<Vec<u8>>,
     give_back: &Sender<Vec<u8>>,
     sink: &mut impl Write,
-    compression: Compression,
+    recipe: &Recipe,
     part: Part,
 ) -> io::Result<()> {
-    let mut encoder = Encoder::on_threads(compression, part, sink)?;
+    let sealed = Sealed::new(&recipe.encrypt_to, sink)?;
+    let mut encoder = Encoder::new(recipe.compression, part, threads(), sealed)?;
     for mut piece in pieces {
         encoder.write_all(&piece)?;
         piece.clear();
         // Nobody waits for it at the end.
         drop(give_back.send(piece));
     }
-    encoder.finish().map(drop)
+    encoder.finish()?.finish().map(drop)
 }
 
 struct Digesting<W> {

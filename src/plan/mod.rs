@@ -7,19 +7,21 @@
 mod environment;
 mod health;
 mod jvm;
+mod notify;
 mod programs;
 mod stop;
 mod store;
 
 pub use environment::{Variables, environment_of};
 pub use health::{HealthPlan, ProbePlan, Thresholds};
+pub use notify::NotifyPlan;
 pub use programs::{Backoff, HookPlan, Preflight, Program};
 pub use stop::StopPlan;
 pub use store::StorePlan;
 
 use crate::config::{
-    Capture, Config, Diagnostic, Diagnostics, Format, LastResort, Level, Limit, Place, Rule, Setting,
-    Trigger, When, default_rules,
+    Capture, Config, Diagnostic, Diagnostics, Format, LastResort, Level, Limit, Partial, Place, Rule,
+    Setting, Trigger, When, default_rules,
 };
 use crate::facts::{Facts, Platform};
 use crate::units::{ByteSize, Recipe};
@@ -83,6 +85,10 @@ pub struct Evidence {
     pub spool_limit: ByteSize,
     /// What is done to heap dumps.
     pub heap: Recipe,
+    /// One that was cut off is kept.
+    pub keeps_partial: bool,
+    /// Who is told of it.
+    pub notify: Vec<NotifyPlan>,
 }
 
 /// One rule: trigger, and what is captured.
@@ -140,7 +146,7 @@ pub fn make(
     let health = health::plan(config, main.as_ref(), diagnostics);
     // On ECS the container's own health check is heard of through the task metadata.
     let is_told = matches!(facts.platform, Platform::Ecs | Platform::EcsFargate);
-    let evidence = evidence(config, health.is_some() || is_told, diagnostics);
+    let evidence = evidence(config, facts, health.is_some() || is_told, diagnostics);
     let preflight = programs::preflight(config, diagnostics);
     Some(Plan {
         service: service(config, facts, diagnostics),
@@ -204,7 +210,12 @@ fn file_name(text: &str) -> String {
     }
 }
 
-fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) -> Option<Evidence> {
+fn evidence(
+    config: &Config,
+    facts: &Facts,
+    has_health: bool,
+    diagnostics: &mut Diagnostics,
+) -> Option<Evidence> {
     unique_names(config.rules.iter().map(|rule| &rule.name), "rules", diagnostics);
     let default = if config.rules.is_empty() && config.store.url.is_some() && cfg!(feature = "agent") {
         default_rules(has_health, config.main.output.is_some())
@@ -261,8 +272,15 @@ fn evidence(config: &Config, has_health: bool, diagnostics: &mut Diagnostics) ->
         return None;
     };
     let (store, spool) = store::store(config, &url.value, diagnostics);
-    let heap = Recipe { redaction: config.heap.redact.value, compression: config.heap.compression.value };
-    Some(Evidence { rules, store, spool, spool_limit: config.spool.limit.value, heap })
+    let heap = Recipe {
+        redaction: config.heap.redact.value,
+        compression: config.heap.compression.value,
+        encrypt_to: config.heap.encrypt_to.value.clone(),
+    };
+    let notify = notify::plan(config, facts, &rules, diagnostics);
+    let keeps_partial = config.heap.partial.value == Partial::Keep;
+    let spool_limit = config.spool.limit.value;
+    Some(Evidence { rules, store, spool, spool_limit, heap, keeps_partial, notify })
 }
 
 /// What the service prints is there only where bookend carries it.

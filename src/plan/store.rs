@@ -1,7 +1,7 @@
 //! Where evidence goes, and where it is made.
 
 use crate::config::{Config, Diagnostic, Diagnostics, ServerEncryption, StoreUrl};
-use crate::units::BucketOptions;
+use crate::units::{BucketOptions, WebFolder};
 use std::path::PathBuf;
 
 /// Where evidence goes.
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub enum StorePlan {
     Directory(PathBuf),
     Bucket(Box<BucketOptions>),
+    Web { folder: WebFolder, ca_file: Option<PathBuf> },
 }
 
 /// Where nobody says so. On Fargate and in most images it is on the container's disk.
@@ -23,11 +24,16 @@ pub(super) fn store(config: &Config, url: &StoreUrl, diagnostics: &mut Diagnosti
         );
     }
     let dir = dir.map(|dir| dir.value.clone());
+    let ca_file = config.store.ca_file.as_ref().map(|file| file.value.clone());
+    let spool = || dir.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPOOL));
     let url = match url {
         // In the store itself, so that a heap dump is moved by a rename and never copied.
         StoreUrl::Directory(path) => {
-            let spool = dir.unwrap_or_else(|| path.join(".spool"));
+            let spool = dir.clone().unwrap_or_else(|| path.join(".spool"));
             return (StorePlan::Directory(path.clone()), spool);
+        }
+        StoreUrl::Web(folder) => {
+            return (StorePlan::Web { folder: folder.clone(), ca_file }, spool());
         }
         StoreUrl::Bucket(url) => url.clone(),
     };
@@ -49,9 +55,9 @@ pub(super) fn store(config: &Config, url: &StoreUrl, diagnostics: &mut Diagnosti
         region: section.region.as_ref().map(|region| region.value.clone()),
         // Few but the cloud's own have a host name a bucket.
         path_style: section.path_style.as_ref().map_or(section.endpoint.is_some(), |style| style.value),
-        ca_file: section.ca_file.as_ref().map(|file| file.value.clone()),
+        ca_file,
         encryption,
         tags: section.tags.value,
     };
-    (StorePlan::Bucket(Box::new(options)), dir.unwrap_or_else(|| PathBuf::from(DEFAULT_SPOOL)))
+    (StorePlan::Bucket(Box::new(options)), spool())
 }

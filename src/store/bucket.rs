@@ -1,12 +1,14 @@
-//! An object store: S3 and what speaks its language, Google's, Azure's.
+//! An object store: S3 and what speaks its language, Google's, Azure's; or a place that takes
+//! files by PUT, and no parts.
 
 use super::client::Connector;
 use super::profile::Profile;
 use super::region::region;
 use super::trouble;
 use super::upload::{PART, Upload};
+use super::web::Web;
 use crate::evidence::{Digest, Hasher, note_upload};
-use crate::units::{BucketOptions, Cloud};
+use crate::units::{BucketOptions, Cloud, WebFolder};
 use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
@@ -40,7 +42,13 @@ impl<T: ObjectStore + MultipartStore> Remote for T {}
 pub struct Bucket(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+enum Inner {
+    Cloud(InCloud),
+    Web(Web, WebFolder),
+}
+
+#[derive(Debug)]
+struct InCloud {
     options: BucketOptions,
     connector: Connector,
     /// Made when it is first needed, and again where its credentials are no longer valid.
@@ -52,16 +60,43 @@ impl Bucket {
     /// What is wrong with the file of roots.
     pub fn new(options: BucketOptions) -> Result<Self, String> {
         let connector = Connector::new(options.ca_file.as_deref())?;
-        Ok(Self(Arc::new(Inner { options, connector, remote: RwLock::new(None) })))
+        Ok(Self(Arc::new(Inner::Cloud(InCloud { options, connector, remote: RwLock::new(None) }))))
+    }
+
+    /// # Errors
+    /// As [`Bucket::new`].
+    pub fn of_web(folder: WebFolder, ca_file: Option<&std::path::Path>) -> Result<Self, String> {
+        let web = Web::new(folder.clone(), ca_file)?;
+        Ok(Self(Arc::new(Inner::Web(web, folder))))
+    }
+
+    fn cloud(&self) -> Result<&InCloud, String> {
+        match &*self.0 {
+            Inner::Cloud(cloud) => Ok(cloud),
+            Inner::Web(..) => Err("it takes whole files only".to_owned()),
+        }
+    }
+
+    /// Takes a file in parts, as it comes.
+    pub fn takes_parts(&self) -> bool {
+        matches!(&*self.0, Inner::Cloud(_))
     }
 
     /// Where `key` is.
     pub fn url(&self, key: &str) -> String {
-        self.0.options.url.of(key)
+        match &*self.0 {
+            Inner::Cloud(cloud) => cloud.options.url.of(key),
+            Inner::Web(_, folder) => folder.of(key),
+        }
     }
 
-    pub(super) fn path(&self, key: &str) -> Path {
-        Path::from(format!("{}/{key}", self.0.options.url.prefix))
+    /// The same for a browser; `None` where nobody knows of a page that shows it.
+    pub fn console(&self, key: &str) -> Option<String> {
+        self.cloud().ok()?.options.console(key)
+    }
+
+    fn path(&self, key: &str) -> Result<Path, String> {
+        Ok(Path::from(format!("{}/{key}", self.cloud()?.options.url.prefix)))
     }
 
     /// The open store; opens it if need be.
@@ -69,24 +104,26 @@ impl Bucket {
     /// # Errors
     /// What it needs and has not.
     pub(super) async fn remote(&self) -> Result<Arc<dyn Remote>, String> {
-        if let Some(remote) = self.0.remote.read().await.as_ref() {
+        let cloud = self.cloud()?;
+        if let Some(remote) = cloud.remote.read().await.as_ref() {
             return Ok(Arc::clone(remote));
         }
-        let mut slot = self.0.remote.write().await;
+        let mut slot = cloud.remote.write().await;
         if let Some(remote) = slot.as_ref() {
             return Ok(Arc::clone(remote));
         }
-        let remote = open(&self.0.options, &self.0.connector).await?;
+        let remote = open(&cloud.options, &cloud.connector).await?;
         *slot = Some(Arc::clone(&remote));
         Ok(remote)
     }
 
     /// In words; and forgets credentials that are not valid any longer.
     pub(super) async fn refused(&self, error: &object_store::Error) -> String {
+        let Ok(cloud) = self.cloud() else { return error.to_string() };
         if trouble::is_expired(error) {
-            *self.0.remote.write().await = None;
+            *cloud.remote.write().await = None;
         }
-        trouble::words(error, &self.0.options)
+        trouble::words(error, &cloud.options)
     }
 
     /// Tries `action` once more with new credentials where the old ones are not valid.
@@ -94,11 +131,12 @@ impl Bucket {
     where
         F: Future<Output = object_store::Result<T>>,
     {
+        let cloud = self.cloud()?;
         for _ in 0..2 {
             match action(self.remote().await?).await {
                 Ok(done) => return Ok(done),
                 Err(error) if trouble::is_expired(&error) => {
-                    *self.0.remote.write().await = None;
+                    *cloud.remote.write().await = None;
                 }
                 Err(error) => return Err(self.refused(&error).await),
             }
@@ -113,7 +151,7 @@ impl Bucket {
     /// # Errors
     /// Why there are none.
     pub async fn warm(&self) -> Result<(), String> {
-        self.remote().await.map(drop)
+        if self.takes_parts() { self.remote().await.map(drop) } else { Ok(()) }
     }
 
     /// Puts bytes; they are there whole or not at all.
@@ -121,9 +159,12 @@ impl Bucket {
     /// # Errors
     /// What the store said, in words.
     pub async fn put_bytes(&self, key: &str, bytes: Vec<u8>, labels: &Labels) -> Result<(), String> {
-        let path = self.path(key);
+        if let Inner::Web(web, _) = &*self.0 {
+            return web.put_bytes(key, content_type(key), bytes).await;
+        }
+        let path = self.path(key)?;
         let payload = object_store::PutPayload::from(bytes);
-        let (tags, attributes) = self.labelled(key, labels);
+        let (tags, attributes) = self.labelled(key, labels)?;
         let put = |remote: Arc<dyn Remote>| {
             let (path, payload) = (path.clone(), payload.clone());
             let options =
@@ -146,6 +187,9 @@ impl Bucket {
         labels: &Labels,
         note: &std::path::Path,
     ) -> Result<Digest, String> {
+        if let Inner::Web(web, _) = &*self.0 {
+            return web.put_file(key, content_type(key), file).await;
+        }
         let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
         let mut source = tokio::fs::File::open(file).await.map_err(unreadable)?;
         let mut hasher = Hasher::default();
@@ -182,8 +226,8 @@ impl Bucket {
     /// # Errors
     /// What the store said.
     pub async fn begin(&self, key: &str, labels: &Labels) -> Result<Upload, String> {
-        let path = self.path(key);
-        let (tags, attributes) = self.labelled(key, labels);
+        let path = self.path(key)?;
+        let (tags, attributes) = self.labelled(key, labels)?;
         let create = |remote: Arc<dyn Remote>| {
             let path = path.clone();
             let (tags, attributes) = (tags.clone(), attributes.clone());
@@ -199,7 +243,7 @@ impl Bucket {
     /// # Errors
     /// What the store said, or that it said nothing in time.
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), String> {
-        self.abort_path(&self.path(key), &id.to_owned()).await
+        self.abort_path(&self.path(key)?, &id.to_owned()).await
     }
 
     pub(super) async fn abort_path(&self, path: &Path, id: &String) -> Result<(), String> {
@@ -215,7 +259,7 @@ impl Bucket {
     /// # Errors
     /// What the store said.
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), String> {
-        let (from, to) = (self.path(from), self.path(to));
+        let (from, to) = (self.path(from)?, self.path(to)?);
         let (from, to) = (&from, &to);
         self.with(|remote| async move {
             remote.copy(from, to).await?;
@@ -224,19 +268,20 @@ impl Bucket {
         .await
     }
 
-    fn labelled(&self, key: &str, labels: &Labels) -> (TagSet, Attributes) {
+    fn labelled(&self, key: &str, labels: &Labels) -> Result<(TagSet, Attributes), String> {
+        let with_tags = self.cloud()?.options.tags;
         let mut tags = TagSet::default();
         let mut attributes = Attributes::new();
         attributes.insert(Attribute::ContentType, content_type(key).into());
         for (name, value) in labels {
             // A header's value; what is no ASCII would be refused.
             let value: String = value.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
-            if self.0.options.tags {
+            if with_tags {
                 tags.push(name, &value);
             }
             attributes.insert(Attribute::Metadata((*name).into()), value.into());
         }
-        (tags, attributes)
+        Ok((tags, attributes))
     }
 }
 

@@ -42,16 +42,28 @@ struct Silence {
     last: Instant,
 }
 
+/// For every store: what hangs is given up.
+///
+/// # Errors
+/// What is wrong with the file of roots.
+pub(super) fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, String> {
+    let trust = Trust { insecure: false, ca_file: ca_file.map(Path::to_owned) };
+    net::client(&trust)?
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_user_timeout(SILENCE_LIMIT)
+        .build()
+        .map_err(|error| net::in_words(&error))
+}
+
+/// How long a request with a body of so many bytes may take.
+pub(super) fn limit(size: u64) -> Duration {
+    ANSWER_LIMIT + Duration::from_secs(size / SLOWEST)
+}
+
 impl Connector {
     pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, String> {
-        let trust = Trust { insecure: false, ca_file: ca_file.map(Path::to_owned) };
-        let client = net::client(&trust)?
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .tcp_user_timeout(SILENCE_LIMIT)
-            .build()
-            .map_err(|error| net::in_words(&error))?;
-        Ok(Self { client, silence: Arc::default() })
+        Ok(Self { client: client(ca_file)?, silence: Arc::default() })
     }
 
     pub(super) fn client(&self) -> &reqwest::Client {
@@ -119,7 +131,7 @@ impl HttpService for Connector {
             let mut request = reqwest::Request::new(parts.method, url);
             *request.headers_mut() = parts.headers;
             let size = u64::try_from(body.content_length()).unwrap_or(u64::MAX);
-            *request.timeout_mut() = Some(ANSWER_LIMIT + Duration::from_secs(size / SLOWEST));
+            *request.timeout_mut() = Some(limit(size));
             *request.body_mut() = Some(reqwest::Body::wrap(body));
             let response = self.client.execute(request).await.map_err(|error| self.refused(error))?;
             self.answered();

@@ -1,7 +1,7 @@
 //! Egress: where finished artifacts go.
 //!
 //! Knows files and keys, nothing of rules or JVMs. A directory, given as `file://`, or a
-//! bucket of an object store.
+//! bucket of an object store, or a place that takes files by PUT.
 
 mod bucket;
 mod client;
@@ -10,6 +10,7 @@ mod profile;
 mod region;
 mod trouble;
 mod upload;
+mod web;
 
 pub use bucket::{Bucket, Labels};
 pub use directory::{Directory, look, make_for};

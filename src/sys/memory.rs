@@ -2,6 +2,22 @@
 
 use std::ffi::{c_int, c_void};
 
+/// Keeps the allocator from keeping what is freed: by default it learns to put ever larger
+/// blocks into heaps that never shrink (`mallopt(3)`, M_MMAP_THRESHOLD).
+pub fn give_back_what_is_freed() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// A block that large goes back to the kernel when it is freed. Bytes.
+        const LARGE: c_int = 512 << 10;
+        /// Threads share so many heaps, where glibc would make eight a processor.
+        const HEAPS: c_int = 2;
+        for (parameter, value) in [(libc::M_MMAP_THRESHOLD, LARGE), (libc::M_ARENA_MAX, HEAPS)] {
+            // SAFETY: two known parameters with values in their range; before other threads run.
+            unsafe { libc::mallopt(parameter, value) };
+        }
+    }
+}
+
 /// Forgets the program's own code and constants that were read so far. What is
 /// still needed comes back from the page cache at its next use; what only the
 /// start needed (parsing, planning) no longer counts as resident.

@@ -50,6 +50,28 @@ pub struct BucketOptions {
     pub tags: bool,
 }
 
+impl BucketOptions {
+    /// A page of the cloud's own console that shows the folder `key`.
+    pub fn console(&self, key: &str) -> Option<String> {
+        let BucketUrl { cloud, bucket, prefix } = &self.url;
+        let folder = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") };
+        // Somebody else's has pages of its own.
+        match (cloud, &self.endpoint) {
+            (Cloud::S3, None) => {
+                let region =
+                    self.region.as_ref().map(|region| format!("region={region}&")).unwrap_or_default();
+                Some(format!(
+                    "https://s3.console.aws.amazon.com/s3/buckets/{bucket}?{region}prefix={folder}/"
+                ))
+            }
+            (Cloud::Google, None) => {
+                Some(format!("https://console.cloud.google.com/storage/browser/{bucket}/{folder}"))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl BucketUrl {
     /// Parses `s3://bucket/prefix`, `gs://bucket` or `az://container`; `None` for another
     /// scheme.

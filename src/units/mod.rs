@@ -11,12 +11,16 @@ mod moment;
 mod recipe;
 mod schedule;
 mod signal;
+mod template;
+mod web_folder;
 
 pub use attributes::{Attributes, Capability, Limit, Resource};
 pub use bucket::{BucketOptions, BucketUrl, Cloud};
 pub use byte_size::ByteSize;
 pub use duration::{format_duration, parse_duration};
 pub use moment::Moment;
-pub use recipe::{Compression, Recipe, Redaction};
+pub use recipe::{Compression, Recipe, Recipient, Redaction};
 pub use schedule::Schedule;
 pub use signal::Signal;
+pub use template::{MessageForm, Template};
+pub use web_folder::WebFolder;

@@ -26,6 +26,8 @@ impl Redaction {
 pub enum Compression {
     None,
     Zstd,
+    /// The same, as hard as there is time for: the JVM stands still meanwhile.
+    Auto,
     /// In blocks, as the JDK's own: for tools that know nothing else.
     Gzip,
 }
@@ -35,20 +37,50 @@ impl Compression {
     pub fn extension(self) -> &'static str {
         match self {
             Self::None => "",
-            Self::Zstd => ".zst",
+            Self::Zstd | Self::Auto => ".zst",
             Self::Gzip => ".gz",
         }
     }
 }
 
+/// Whoever may read it: an age recipient, `age1...` (<https://age-encryption.org/v1>, X25519).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient(String);
+
+impl Recipient {
+    /// # Errors
+    /// Why it is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        #[cfg(feature = "agent")]
+        text.parse::<age::x25519::Recipient>().map_err(|reason| format!("`{text}`: {reason}"))?;
+        if !text.starts_with("age1") {
+            return Err(format!("`{text}` is no age recipient"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// All that is done to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     pub redaction: Redaction,
     pub compression: Compression,
+    /// Only these can read it; anybody can where there are none.
+    pub encrypt_to: Vec<Recipient>,
 }
 
 impl Recipe {
     /// As the JVM gives it.
-    pub const PLAIN: Self = Self { redaction: Redaction::None, compression: Compression::None };
+    pub const PLAIN: Self =
+        Self { redaction: Redaction::None, compression: Compression::None, encrypt_to: Vec::new() };
+
+    /// What a file's name ends with.
+    pub fn extension(&self) -> String {
+        let encryption = if self.encrypt_to.is_empty() { "" } else { ".age" };
+        format!("{}{encryption}", self.compression.extension())
+    }
 }

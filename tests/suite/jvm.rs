@@ -55,6 +55,14 @@ pub(crate) fn config(folder: &Path, grace: &str, on: &str) -> String {
     )
 }
 
+/// The same with three artifacts, to whatever store these lines are.
+pub(crate) fn config_with(store: &str) -> String {
+    format!(
+        "[service]\nname = \"sick\"\n[main]\nuser = \"1000:1000\"\n[stop]\ngrace = \"60s\"\n\
+         [[rule]]\nname = \"last-words\"\non = \"stop\"\ncapture = [\"heap\", \"threads\", \"os\"]\n{store}"
+    )
+}
+
 /// The sick service on that JVM: its command line, options of the JVM in front.
 pub(crate) fn sick(setup: &Setup, version: u32, options: &[&str], arguments: &[&str]) -> Vec<String> {
     let java = setup.java(version).expect("the need was checked");

@@ -49,8 +49,20 @@ fn stopped(setup: &Setup, version: u32) -> Outcome {
 }
 
 fn dies(setup: &Setup, version: u32) -> Outcome {
+    let bundle = killed_while_dumped(setup, version, "");
+    // What there was until then is kept, and does not look whole.
+    assert_eq!(bundle.status("heap"), "partial", "{}", bundle.manifest);
+    assert_eq!(bundle.file("heap"), "heap.hprof.zst.partial", "{}", bundle.manifest);
+    assert!(bundle.read("heap-summary.txt").contains("bytes"), "{}", bundle.manifest);
+    let bundle = killed_while_dumped(setup, version, "[heap]\npartial = \"discard\"\n");
+    assert_eq!(bundle.status("heap"), "failed", "{}", bundle.manifest);
+    assert!(bundle.reason("heap").contains("discarded"), "{}", bundle.manifest);
+    Ok(())
+}
+
+fn killed_while_dumped(setup: &Setup, version: u32, more: &str) -> bundle::Bundle {
     let scenario = Scenario::new(setup);
-    let text = config(scenario.folder(), "80s", "stop");
+    let text = config(scenario.folder(), "80s", "stop") + more;
     let spool = store(scenario.folder()).join(".spool");
     let command = sick(setup, version, &["-Xmx1g", "-Xms1g"], &["--heap=400m", "--shutdown=0s"]);
     let running = scenario.config(&text).command(command).start();
@@ -68,11 +80,7 @@ fn dies(setup: &Setup, version: u32) -> Outcome {
     ended.exits(137);
     let bundle = bundle::only(&store(&ended.folder));
     assert_eq!(bundle.status("threads"), "complete", "{}", bundle.manifest);
-    // What there was until then is kept, and does not look whole.
-    assert_eq!(bundle.status("heap"), "partial", "{}", bundle.manifest);
-    assert_eq!(bundle.file("heap"), "heap.hprof.zst.partial", "{}", bundle.manifest);
-    assert!(bundle.read("heap-summary.txt").contains("bytes"), "{}", bundle.manifest);
-    Ok(())
+    bundle
 }
 
 fn read_only_tmp(setup: &Setup, version: u32) -> Outcome {
@@ -130,7 +138,7 @@ fn filled_store(setup: &Setup, version: u32) -> Outcome {
     let bundle = small_store(setup, version, "18m", &["--heap=100m", "--shutdown=0s"])?;
     assert_eq!(bundle.status("heap"), "partial", "{}", bundle.manifest);
     assert!(bundle.reason("heap").contains("the rest of the disk is the service's"), "{}", bundle.manifest);
-    assert_eq!(bundle.file("heap"), "heap.hprof.zst.partial", "{}", bundle.manifest);
+    assert_eq!(bundle.file("heap"), "heap.hprof.gz.partial", "{}", bundle.manifest);
     Ok(())
 }
 
@@ -139,7 +147,8 @@ fn small_store(setup: &Setup, version: u32, size: &str, heap: &[&str]) -> Result
     let scenario = Scenario::new(setup);
     let folder = store(scenario.folder());
     std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
-    let text = config(scenario.folder(), "60s", "stop");
+    // Larger than what is expected of a good compression.
+    let text = config(scenario.folder(), "60s", "stop") + "[heap]\ncompression = \"gzip\"\n";
     let copy = scenario.folder().join("copy");
     // What is on the mount is gone with its namespace: a post-stop hook brings it out.
     let hook = format!(

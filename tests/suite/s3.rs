@@ -4,7 +4,7 @@
 use crate::bundle;
 use crate::credentials::{Session, TOKEN};
 use crate::hprof;
-use crate::jvm::{on_each_jvm, port, sick};
+use crate::jvm::{config_with, on_each_jvm, port, sick};
 use crate::proxy::{Fault, Moment, Proxy};
 use crate::s3_server::{BUCKET, KEY, SECRET, Server};
 use crate::scenario::{Scenario, poll};
@@ -40,13 +40,11 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
 type Outcome = Result<(), String>;
 
 fn config(folder: &Path, port: u16) -> String {
-    format!(
-        "[service]\nname = \"sick\"\n[main]\nuser = \"1000:1000\"\n[stop]\ngrace = \"60s\"\n\
-         [[rule]]\nname = \"last-words\"\non = \"stop\"\ncapture = [\"heap\", \"threads\", \"os\"]\n\
-         [store]\nurl = \"s3://{BUCKET}/prod\"\nendpoint = \"http://127.0.0.1:{port}\"\nregion = \"eu-central-1\"\n\
+    config_with(&format!(
+        "[store]\nurl = \"s3://{BUCKET}/prod\"\nendpoint = \"http://127.0.0.1:{port}\"\nregion = \"eu-central-1\"\n\
          [spool]\ndir = \"{}/spool\"\n",
         folder.display()
-    )
+    ))
 }
 
 fn scenario<'a>(setup: &'a Setup, text: &str, secret: &str) -> Scenario<'a> {
@@ -176,7 +174,7 @@ fn faulty(setup: &Setup, fault: Fault, moment: Moment) -> Outcome {
     let proxy = Proxy::start(server.port, fault, moment);
     let spool = place.folder().join("spool");
     let text = config(place.folder(), proxy.port).replace("60s", "40s");
-    let command = sick(setup, FAULTS_JVM, &["-Xmx512m"], &["--heap=160m", "--shutdown=0s"]);
+    let command = sick(setup, FAULTS_JVM, &["-Xmx512m"], &["--heap=260m", "--shutdown=0s"]);
     let running = scenario(setup, &text, SECRET).command(&command).start();
     port(&running);
     running.wait_for("attached to the JVM");

@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     /// Run the race hunts and the soak too.
     pub(crate) hunts: bool,
     /// Run every cell of the survival table.
+    pub(crate) store: Option<Store>,
     pub(crate) survival: bool,
     is_ci: bool,
 }
@@ -31,6 +32,8 @@ pub(crate) struct Setup {
 /// What a test cannot do without.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Need {
+    /// An S3 server that others wrote.
+    Store,
     /// Root, for namespaces and users.
     Root,
     Java(u32),
@@ -41,6 +44,29 @@ pub(crate) enum Need {
     CgroupV1,
     /// Debian's package of that init; nothing for one of our own names.
     Peer(Init),
+}
+
+/// An S3 server that others wrote, with one bucket.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) endpoint: String,
+    pub(crate) key: String,
+    pub(crate) secret: String,
+    pub(crate) bucket: String,
+}
+
+impl Store {
+    /// `endpoint key secret bucket`
+    fn read() -> Option<Self> {
+        let text = std::env::var("BOOKEND_TEST_S3").ok()?;
+        let mut words = text.split(' ').map(str::to_owned);
+        Some(Self {
+            endpoint: words.next()?,
+            key: words.next()?,
+            secret: words.next()?,
+            bucket: words.next()?,
+        })
+    }
 }
 
 impl Setup {
@@ -57,6 +83,7 @@ impl Setup {
             docker: variable("BOOKEND_TEST_DOCKER"),
             docker_init_is_ours: std::env::var_os("BOOKEND_TEST_DOCKER_INIT").is_some(),
             hunts: std::env::var_os("BOOKEND_TEST_HUNTS").is_some(),
+            store: Store::read(),
             survival: std::env::var_os("BOOKEND_TEST_SURVIVAL").is_some(),
             is_root: nix::unistd::geteuid().is_root(),
             is_ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
@@ -73,6 +100,7 @@ impl Setup {
             Need::Java(version) if self.java(version).is_none() || self.classes.is_none() => {
                 Some(format!("needs JDK {version}: run `cargo xtask test`"))
             }
+            Need::Store if self.store.is_none() => Some("needs SeaweedFS: run `cargo xtask test`".to_owned()),
             Need::Docker if self.docker.is_none() => {
                 Some("needs a Docker engine: run `cargo xtask test`".to_owned())
             }

@@ -22,6 +22,8 @@ use tracing::warn;
 const ARTIFACT: &str = "heap";
 /// The plain dump's file; the compression's ending comes behind it.
 pub(super) const PLAIN: &str = "heap.hprof";
+/// Where names are a file of their own.
+pub(super) const NAMES: &str = "heap-names";
 /// No heap is made smaller than that by compression, unless it is empty.
 const BEST_RATIO: u64 = 10;
 /// The share of the disk that a dump never takes, in percent.
@@ -32,17 +34,24 @@ const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 const INFO_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A heap dump as it is wanted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HeapDump {
     /// Only what is reachable, which costs a full collection.
     pub live: bool,
     pub recipe: Recipe,
+    /// What there is of one that was cut off is kept.
+    pub keeps_partial: bool,
 }
 
 impl HeapDump {
     /// The file's name.
     pub fn file(&self) -> String {
-        format!("{PLAIN}{}", self.recipe.compression.extension())
+        format!("{PLAIN}{}", self.recipe.extension())
+    }
+
+    /// Where the names go that belong in front of what is encrypted already.
+    pub(super) fn names_file(&self) -> String {
+        format!("{NAMES}.hprof{}", self.recipe.extension())
     }
 }
 
@@ -59,7 +68,7 @@ pub(in crate::agent) struct Remote<'a> {
 pub async fn capture_heap(
     session: &Session,
     bundle: &Bundle,
-    dump: HeapDump,
+    dump: &HeapDump,
     rates: &Rates,
     deadline: Instant,
     over: impl Future<Output = ()>,
@@ -75,7 +84,7 @@ pub async fn capture_heap(
 pub(in crate::agent) async fn send_heap(
     session: &Session,
     bundle: &Bundle,
-    dump: HeapDump,
+    dump: &HeapDump,
     remote: Option<&Remote<'_>>,
     rates: &Rates,
     deadline: Instant,
@@ -149,7 +158,7 @@ pub(in crate::agent) async fn send_heap(
 async fn begin_upload(
     remote: &Remote<'_>,
     bundle: &Bundle,
-    dump: HeapDump,
+    dump: &HeapDump,
     deadline: Instant,
 ) -> Option<Upload> {
     let key = format!("{}/{}", remote.folder, dump.file());
@@ -252,7 +261,7 @@ pub(in crate::agent) fn quotable(path: &Path) -> Result<&str, String> {
 /// How much heap there is to dump, in bytes; or why it should not be begun.
 async fn too_slow(
     session: &Session,
-    dump: HeapDump,
+    dump: &HeapDump,
     deadline: Instant,
     rates: &Rates,
 ) -> Result<Option<u64>, Box<ArtifactRecord>> {
@@ -286,14 +295,14 @@ fn too_large(
     session: &Session,
     used: Option<u64>,
     folder: &Path,
-    dump: HeapDump,
+    dump: &HeapDump,
     is_piped: bool,
 ) -> Option<ArtifactRecord> {
     let skipped = |reason: String| Some(ArtifactRecord::skipped(ARTIFACT, reason));
     let size = dump_size(used?);
     let disk = match (is_piped, dump.recipe.compression) {
         // At best: more than that is seen while it is written.
-        (true, Compression::Zstd | Compression::Gzip) => size / BEST_RATIO,
+        (true, Compression::Zstd | Compression::Auto | Compression::Gzip) => size / BEST_RATIO,
         // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
         (false, _) if session.version.feature >= 22 => size.saturating_mul(2),
         (true, Compression::None) | (false, _) => size,

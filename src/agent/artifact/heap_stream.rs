@@ -1,10 +1,10 @@
 //! `heap` through a pipe: checked, redacted, compressed and digested while the JVM writes.
 
-use super::heap::{HeapDump, PLAIN, let_jvm_write, other_user, quotable};
+use super::heap::{HeapDump, NAMES, PLAIN, let_jvm_write, other_user, quotable};
 use super::heap_sink::{Careful, HeapSink, send_parts};
 use crate::agent::elsewhere::elsewhere;
 use crate::agent::storing::Tail;
-use crate::evidence::{ArtifactRecord, Bundle, Content, Digested, Piped, pipe};
+use crate::evidence::{ArtifactRecord, Bundle, Content, Digested, Piped, Status, pipe};
 use crate::hprof::{DumpError, Structure, Summary};
 use crate::jvm::{Cut, DumpOutcome, DumpPipe, Failure, Session, judge_dump};
 use crate::store::Upload;
@@ -28,7 +28,7 @@ const LAST_PIECES: Duration = Duration::from_secs(5);
 pub(super) async fn stream_heap(
     session: &Session,
     bundle: &Bundle,
-    dump: HeapDump,
+    dump: &HeapDump,
     upload: Option<Upload>,
     deadline: Instant,
     over: impl Future<Output = ()>,
@@ -64,12 +64,12 @@ pub(super) async fn stream_heap(
     let line = format!("{}\"{quoted}\"", source.options(dump.live));
     // Also if we are not asked for any longer: the JVM must not wait for a reader.
     let cut = CutWhenDropped(source.cut());
-    let recipe = dump.recipe;
+    let recipe = dump.recipe.clone();
     // It reads before the JVM is asked to write.
     let piped = tokio::task::spawn_blocking(move || {
         let mixes_names = source.mixes_names();
         let cut = source.cut();
-        pipe(source, sink, recipe, mixes_names, || cut.is_due())
+        pipe(source, sink, &recipe, mixes_names, || cut.is_due())
     });
     let outcome = tokio::select! {
         answer = let_jvm_write(session, bundle, &line, deadline) => match answer {
@@ -119,7 +119,7 @@ impl Drop for CutWhenDropped {
 }
 
 /// A dump that had to be written to a file first: the same, from there.
-pub(super) async fn convert(bundle: &Bundle, dump: HeapDump, plain: ArtifactRecord) -> Vec<ArtifactRecord> {
+pub(super) async fn convert(bundle: &Bundle, dump: &HeapDump, plain: ArtifactRecord) -> Vec<ArtifactRecord> {
     let begun = Instant::now();
     let took = Duration::from_millis(plain.duration_ms);
     let path = bundle.folder().join(PLAIN);
@@ -139,8 +139,8 @@ pub(super) async fn convert(bundle: &Bundle, dump: HeapDump, plain: ArtifactReco
         Err(error) => return failed(format!("cannot write {name}: {error}")),
     };
     let cut = CutWhenDropped(Cut::default());
-    let (recipe, source) = (dump.recipe, Until { source, cut: cut.0.clone() });
-    match elsewhere(move || pipe(source, sink, recipe, false, || false)).await {
+    let (recipe, source) = (dump.recipe.clone(), Until { source, cut: cut.0.clone() });
+    match elsewhere(move || pipe(source, sink, &recipe, false, || false)).await {
         Ok(piped) => {
             drop(std::fs::remove_file(&path));
             let begun = begun.checked_sub(took).unwrap_or(begun);
@@ -168,7 +168,7 @@ impl Read for Until {
 /// What was got, by its own structure and by the JVM's words.
 async fn judge(
     bundle: &Bundle,
-    dump: HeapDump,
+    dump: &HeapDump,
     piped: Piped<HeapSink>,
     task: Option<JoinHandle<Result<(), String>>>,
     outcome: &Outcome,
@@ -176,7 +176,7 @@ async fn judge(
 ) -> (Vec<ArtifactRecord>, Option<Tail>) {
     let name = dump.file();
     let took = begun.elapsed();
-    let Piped { plain, stored, summary, structure, sink } = piped;
+    let Piped { plain, stored, summary, structure, names, sink } = piped;
     let trouble = trouble(&name, plain.bytes(), &structure, &sink, outcome);
     let failed = |reason: String| (vec![ArtifactRecord::failed(ARTIFACT, reason, took)], None);
     let is_sound = sink.is_ok();
@@ -184,6 +184,15 @@ async fn judge(
     if let (0, Some(reason)) = (objects, &trouble) {
         bundle.discard(&name);
         return failed(reason.clone());
+    }
+    if let (Some(reason), false) = (&trouble, dump.keeps_partial) {
+        drop(sink);
+        // Its parts are taken back from the store.
+        if let Some(task) = task {
+            drop(timeout(LAST_PIECES, task).await);
+        }
+        bundle.discard(&name);
+        return failed(format!("{reason}; what there was of it is discarded, as configured"));
     }
     let file = if trouble.is_none() { name.clone() } else { format!("{name}.partial") };
     let mut tail = None;
@@ -218,6 +227,15 @@ async fn judge(
         (stored, _) => record.with_digested(stored),
     };
     let mut records = vec![record];
+    if let Some(names) = names {
+        let file = dump.names_file();
+        // Where it is missing, so is the heap.
+        let made = small_file(bundle, NAMES, &file, &names);
+        if let (Some(heap), Status::Complete) = (records.first_mut(), made.status) {
+            *heap = heap.clone().with_note(&format!("it goes on from {file}: decrypt that one first"));
+        }
+        records.push(made.made_of(ARTIFACT));
+    }
     records.extend(summaries(bundle, &summary));
     (records, tail)
 }
@@ -255,20 +273,21 @@ fn trouble(
 
 /// What it amounts to, as text and JSON.
 fn summaries(bundle: &Bundle, summary: &Summary) -> Vec<ArtifactRecord> {
-    let text = summary.to_string().into_bytes();
-    let json = serde_json::to_vec_pretty(summary).map_err(|error| error.to_string());
-    let mut records = Vec::new();
-    for (file, content) in [("heap-summary.txt", Ok(text)), ("heap-summary.json", json)] {
-        let written = content.and_then(|bytes| {
-            let write = |(_, mut to): (PathBuf, File)| to.write_all(&bytes);
-            let written = bundle.open(file).and_then(write).and_then(|()| bundle.finish(file, file));
-            written.map_err(|error| format!("cannot write {file}: {error}"))
-        });
-        let record = match written {
-            Ok(_) => ArtifactRecord::complete(SUMMARY, file, Duration::ZERO),
-            Err(reason) => ArtifactRecord::failed(SUMMARY, reason, Duration::ZERO),
-        };
-        records.push(record.made_of(ARTIFACT));
+    let text = small_file(bundle, SUMMARY, "heap-summary.txt", summary.to_string().as_bytes());
+    let json = match serde_json::to_vec_pretty(summary) {
+        Ok(bytes) => small_file(bundle, SUMMARY, "heap-summary.json", &bytes),
+        Err(error) => ArtifactRecord::failed(SUMMARY, error.to_string(), Duration::ZERO),
+    };
+    [text, json].map(|record| record.made_of(ARTIFACT)).into()
+}
+
+fn small_file(bundle: &Bundle, artifact: &'static str, file: &str, bytes: &[u8]) -> ArtifactRecord {
+    let write = |(_, mut to): (PathBuf, File)| to.write_all(bytes);
+    let written = bundle.open(file).and_then(write).and_then(|()| bundle.finish(file, file));
+    match written {
+        Ok(_) => ArtifactRecord::complete(artifact, file, Duration::ZERO),
+        Err(error) => {
+            ArtifactRecord::failed(artifact, format!("cannot write {file}: {error}"), Duration::ZERO)
+        }
     }
-    records
 }

@@ -4,6 +4,7 @@ use super::{Agent, EVENTS_KEPT, Stage, say};
 use crate::agent::elsewhere::has_threads;
 use crate::agent::event::{self, Captured, Means, Occasion};
 use crate::agent::journal::What;
+use crate::agent::notifying::{LAST_LIMIT, LIMIT, notify};
 use crate::agent::rules::{Situation, Verdict};
 use crate::agent::status::EventStatus;
 use crate::agent::storing::{self, Spool, Stored};
@@ -342,6 +343,13 @@ impl Agent<'_> {
                 path,
                 artifacts: stored.artifacts,
             });
+            let plans = self.plan.evidence.as_ref().map(|evidence| evidence.notify.clone());
+            if let Some(plans) = plans.filter(|plans| !plans.is_empty()) {
+                let until = self.store_limit.subscribe();
+                let is_running = matches!(self.stage, Stage::Starting | Stage::Running);
+                let limit = if is_running { LIMIT } else { LAST_LIMIT };
+                self.notifying.spawn(notify(plans, stored.notice, limit, until));
+            }
         }
         self.arm();
         self.everything_is_stored();
@@ -362,6 +370,6 @@ impl Agent<'_> {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.capturing.is_none() && self.storing.is_empty()
+        self.capturing.is_none() && self.storing.is_empty() && self.notifying.is_empty()
     }
 }

@@ -72,6 +72,7 @@ struct Agent<'a> {
     /// Since when, and what set it off.
     captures: Option<(&'static str, Instant)>,
     storing: JoinSet<Stored>,
+    notifying: JoinSet<()>,
     /// The supervisor wants no more than what is under way.
     is_finishing: bool,
     events: VecDeque<EventStatus>,
@@ -169,6 +170,7 @@ pub(super) async fn serve(
         capturing: None,
         captures: None,
         storing: JoinSet::new(),
+        notifying: JoinSet::new(),
         is_finishing: false,
         events: VecDeque::new(),
         journal: Journal::new(),
@@ -194,6 +196,7 @@ pub(super) async fn serve(
             seen = agent.watch.next() => agent.seen(seen),
             captured = pending(&mut agent.capturing) => agent.captured(captured),
             Some(stored) = agent.storing.join_next() => agent.stored(stored.ok()),
+            Some(_) = agent.notifying.join_next() => agent.everything_is_stored(),
             () = due(Some(agent.next_beat)) => agent.beat(),
             Some((stream, request)) = requests.recv() => agent.answer(stream, request),
             Some(_) = agent.answers.join_next() => {}
