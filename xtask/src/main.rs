@@ -17,6 +17,8 @@ mod demo;
 mod engine;
 mod images;
 mod java;
+mod python;
+mod seaweed;
 mod survival;
 mod test;
 mod tools;
@@ -37,7 +39,9 @@ usage: cargo xtask <verb>
                   writes docs/survival.md (--again: only those that failed)
   bench init      PID 1 beside its peers: latency, start, reaping, memory, size;
                   writes docs/performance.md
-  bench dumps     thread and heap dumps beside jcmd";
+  bench dumps     thread and heap dumps beside jcmd
+  bench stream    a heap dump into a bucket, beside jcmd + gzip + AWS CLI
+                  (--jdk=17,21,25 --heap=1250m --turns=3)";
 
 fn main() -> ExitCode {
     match run() {

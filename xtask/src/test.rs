@@ -1,6 +1,7 @@
 //! `cargo xtask test`: prepares the machine, then runs every test.
 
 use crate::engine::Engine;
+use crate::seaweed::{BUCKET, KEY, SECRET, Seaweed};
 use crate::tools::{self, build, is_root, root, say, step};
 use crate::{images, java};
 use anyhow::Result;
@@ -27,10 +28,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     suite.env("BOOKEND_TEST_BINARY", &binary);
     name_javas(&mut suite)?;
 
+    tools::need("curl", "curl")?;
+    // Opens what bookend encrypts.
+    tools::need("age", "age")?;
     let engine = if without_containers { None } else { engine(&binary, is_ci)? };
     if let Some(engine) = &engine {
         suite.env("BOOKEND_TEST_DOCKER", engine.client()).envs(engine.environment());
     }
+    // Ends when this does.
+    let server = Seaweed::start(&tools::target().join("seaweedfs-of-the-suite"))?;
+    suite.env("BOOKEND_TEST_S3", format!("{} {KEY} {SECRET} {BUCKET}", server.endpoint()));
     if with_hunts || is_ci {
         suite.env("BOOKEND_TEST_HUNTS", "1");
     }

@@ -4,6 +4,7 @@
 
 mod dumps;
 mod init;
+mod stream;
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("init") => init::run(),
         Some("dumps") => dumps::run(),
-        _ => bail!("say which: `cargo xtask bench init` or `cargo xtask bench dumps`"),
+        Some("stream") => stream::run(arguments.get(1..).unwrap_or_default()),
+        _ => bail!("say which: `cargo xtask bench init`, `dumps` or `stream`"),
     }
 }
 
