@@ -1,11 +1,11 @@
 //! One event, from its trigger to its manifest.
 
-use super::artifact::{capture_logs, capture_os, collect_crash};
+use super::artifact::{HeapDump, Origin, capture_logs, capture_os, collect_crash};
 use super::budget::Rates;
 use super::ladder::{Ladder, push};
 use super::storing::{Tail, rfc3339};
 use crate::config::Capture;
-use crate::evidence::{self, ArtifactRecord, Bundle, Jvm, Lost, Manifest, Status};
+use crate::evidence::{self, Bundle, Jvm, Lost, Manifest, Status};
 use crate::facts::processes::Process;
 use crate::jvm::{self, Counters, CrashFiles, Session};
 use crate::output::Ring;
@@ -148,7 +148,7 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
     if let Err(error) = bundle.note_progress(&manifest) {
         warn!("{error}: if this event is cut short, nobody will know of it");
     }
-    without_the_jvm(&wanted, main, session.as_ref(), ring, &bundle, &occasion, &mut manifest).await;
+    without_the_jvm(&wanted, evidence, main, session.as_ref(), ring, &bundle, &occasion, &mut manifest).await;
     let first_for_jvm = Capture::Vm.rung();
     let asked: Vec<Capture> = wanted.into_iter().filter(|capture| capture.rung() >= first_for_jvm).collect();
     if !asked.is_empty() {
@@ -219,8 +219,10 @@ fn union<'c>(captures: impl Iterator<Item = &'c Capture>) -> Vec<Capture> {
 }
 
 /// What needs nobody's cooperation, before the first word to the JVM.
+#[expect(clippy::too_many_arguments, reason = "all that an event has, and the JVM has no part in")]
 async fn without_the_jvm(
     wanted: &[Capture],
+    evidence: &Evidence,
     main: Option<Pid>,
     session: Option<&Session>,
     ring: Option<&Ring>,
@@ -242,14 +244,10 @@ async fn without_the_jvm(
                 push(manifest, bundle, capture_logs(ring, has_ended, bundle).await);
             }
             Capture::Crash => {
-                let begun = Instant::now();
                 let is_dead = occasion.main_ended.is_some();
-                let records = tokio::select! {
-                    records = collect_crash(occasion.crash_files.as_ref(), is_dead, bundle) => records,
-                    () = occasion.is_over() => {
-                        vec![ArtifactRecord::failed("crash", "cut off: the time was up", begun.elapsed())]
-                    }
-                };
+                let dump = HeapDump::of(Some(evidence), false, Origin::OutOfMemory);
+                let files = occasion.crash_files.as_ref();
+                let records = collect_crash(files, is_dead, &dump, bundle, occasion.is_over()).await;
                 for record in records {
                     push(manifest, bundle, record);
                 }

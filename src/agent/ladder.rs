@@ -5,8 +5,8 @@
 //! nobody's answer takes its place.
 
 use super::artifact::{
-    GcLog, HeapDump, Remote, VM_COMMANDS, ask_by_quit, capture_answers, capture_files, capture_gc_log,
-    capture_histogram, capture_os, capture_program, capture_recording, capture_threads,
+    GcLog, HeapDump, Origin, Remote, VM_COMMANDS, ask_by_quit, capture_answers, capture_files,
+    capture_gc_log, capture_histogram, capture_os, capture_program, capture_recording, capture_threads,
     capture_virtual_threads, send_heap, stop_recording,
 };
 use super::budget::{Kind, Rates, Size, fitting};
@@ -22,7 +22,7 @@ use crate::plan::{Plan, Variables};
 use crate::store::Store;
 use crate::sys::process::Pid;
 use crate::sys::signals::Inherited;
-use crate::units::{ByteSize, Recipe, format_duration};
+use crate::units::{ByteSize, format_duration};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -278,11 +278,7 @@ impl Ladder<'_> {
                 capture_recording(session, bundle, recording, whole.min(occasion.until())).await
             }
             Work::Heap { live } => {
-                let evidence = self.plan.evidence.as_ref();
-                let (recipe, keeps_partial) = evidence.map_or((Recipe::PLAIN, true), |evidence| {
-                    (evidence.heap.clone(), evidence.keeps_partial)
-                });
-                let dump = HeapDump { live: *live, recipe, keeps_partial };
+                let dump = HeapDump::of(self.plan.evidence.as_ref(), *live, Origin::Asked);
                 let (rates, until) = (&*self.rates, occasion.until());
                 let remote = match self.store {
                     Some(Store::Bucket(bucket)) if bucket.takes_parts() => {
@@ -408,7 +404,8 @@ impl Ladder<'_> {
             && let Some(files) = &self.occasion.crash_files
         {
             let until = self.occasion.until();
-            for record in last_resort::crash_report(process.pid, files, self.bundle, until).await {
+            let dump = HeapDump::of(self.plan.evidence.as_ref(), false, Origin::OutOfMemory);
+            for record in last_resort::crash_report(process.pid, files, &dump, self.bundle, until).await {
                 self.push(record);
             }
         }

@@ -6,14 +6,14 @@
 //! The JVM dies of it (SIGABRT): only where it is about to be killed anyway, or where
 //! a rule says so.
 
-use super::artifact::collect_crash;
+use super::artifact::{HeapDump, collect_crash};
 use crate::evidence::{ArtifactRecord, Bundle};
 use crate::facts::processes::{self, Process, Thread};
 use crate::jvm::CrashFiles;
 use crate::sys::process::{self, Pid};
 use crate::units::Signal;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 const ARTIFACT: &str = "crash";
@@ -26,6 +26,7 @@ const WAIT: Duration = Duration::from_millis(10);
 pub(super) async fn crash_report(
     pid: Pid,
     files: &CrashFiles,
+    dump: &HeapDump,
     bundle: &Bundle,
     until: Instant,
 ) -> Vec<ArtifactRecord> {
@@ -53,5 +54,10 @@ pub(super) async fn crash_report(
         sleep(WAIT).await;
     }
     let how = format!("the last resort, by a SIGSEGV to its busiest thread {name}");
-    collect_crash(Some(files), true, bundle).await.into_iter().map(|record| record.with_note(&how)).collect()
+    let over = sleep_until(until);
+    collect_crash(Some(files), true, dump, bundle, over)
+        .await
+        .into_iter()
+        .map(|record| record.with_note(&how))
+        .collect()
 }

@@ -27,7 +27,7 @@ mod status;
 mod storing;
 mod warm;
 
-pub use artifact::{HeapDump, capture_heap, capture_histogram, capture_recording, capture_threads};
+pub use artifact::{HeapDump, Origin, capture_heap, capture_histogram, capture_recording, capture_threads};
 pub use budget::Rates;
 pub use control::{ERROR, Request, sockets};
 pub use journal::{Line, What};

@@ -67,6 +67,10 @@ async fn send(store: &Store, event: &Waiting) -> Result<(String, usize), String>
         vec![("service", service), ("task", task), ("trigger", text("/event/trigger")), ("event", id)];
     if let Store::Bucket(bucket) = store {
         for upload in event.uploads() {
+            // It goes on where it was.
+            if upload.file().is_some_and(|file| file.exists()) {
+                continue;
+            }
             // Else its parts would stay, unseen and paid for.
             bucket.abort(&upload.key, &upload.id).await?;
             drop(std::fs::remove_file(upload.note));

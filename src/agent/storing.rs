@@ -5,10 +5,12 @@ use super::event::Captured;
 use super::notifying::Notice;
 use crate::evidence::{
     ArtifactRecord, Bundle, Digest, Lost, Manifest, Status, clear_unfinished, digest_file, forget, trim,
+    waiting_bytes,
 };
 use crate::plan::{Evidence, StorePlan};
 use crate::store::{self, Bucket, Directory, Labels, Store};
 use crate::units::ByteSize;
+use nix::sys::statvfs::statvfs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -228,8 +230,9 @@ fn keep(bundle: Bundle, manifest: &Manifest, spool: &Spool) {
     if let Err(reason) = bundle.keep(manifest) {
         error!("{reason}: a later start will send this event without it");
     }
-    for path in trim(&spool.folder, spool.limit) {
-        warn!("{} is removed: the spool holds more than {}", path.display(), ByteSize(spool.limit));
+    let limit = spool.limit();
+    for path in trim(&spool.folder, limit) {
+        warn!("{} is removed: the spool holds more than {}", path.display(), ByteSize(limit));
     }
 }
 
@@ -279,12 +282,22 @@ fn told(
 pub(super) struct Spool {
     pub(super) folder: PathBuf,
     /// Bytes.
-    pub(super) limit: u64,
+    limit: u64,
+    /// Percent.
+    share: u8,
 }
 
 impl Spool {
     pub(super) fn of(evidence: &Evidence) -> Self {
-        Self { folder: evidence.spool.clone(), limit: evidence.spool_limit.0 }
+        Self { folder: evidence.spool.clone(), limit: evidence.spool_limit.0, share: evidence.spool_share }
+    }
+
+    /// What may wait, by the disk as it is now. Bytes.
+    fn limit(&self) -> u64 {
+        let Ok(space) = statvfs(&self.folder) else { return self.limit };
+        let free = space.blocks_available().saturating_mul(space.fragment_size());
+        let without_it = free.saturating_add(waiting_bytes(&self.folder));
+        self.limit.min(without_it / 100 * u64::from(self.share))
     }
 }
 

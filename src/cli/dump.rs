@@ -3,7 +3,8 @@
 use super::arguments::{Dump, DumpArtifact, DumpFormat};
 use super::{client, operator, output};
 use crate::agent::{
-    ERROR, HeapDump, Rates, Request, capture_heap, capture_histogram, capture_recording, capture_threads,
+    ERROR, HeapDump, Origin, Rates, Request, capture_heap, capture_histogram, capture_recording,
+    capture_threads,
 };
 use crate::config::Recording;
 use crate::evidence::{ArtifactRecord, Bundle, Status};
@@ -130,7 +131,7 @@ fn begin<'a>(
             ),
         ),
         DumpArtifact::Heap => {
-            let dump = HeapDump { live: false, recipe, keeps_partial: true };
+            let dump = HeapDump { live: false, recipe, keeps_partial: true, origin: Origin::Asked };
             let name = dump.file();
             let work = async move {
                 let whole = std::future::pending();

@@ -1,6 +1,7 @@
 //! `[store]` and `[spool]`: where evidence goes, and where it waits.
 
 use super::document::Value;
+use super::jvm::Percent;
 use super::reader::{Context, FromNode, Reader};
 use super::values::Setting;
 use crate::units::{BucketUrl, ByteSize, WebFolder};
@@ -88,6 +89,8 @@ pub struct Store {
 pub struct Spool {
     pub dir: Option<Setting<PathBuf>>,
     pub limit: Setting<ByteSize>,
+    /// Of the disk that would be free without it.
+    pub share: Setting<Percent>,
 }
 
 impl Store {
@@ -112,6 +115,7 @@ impl Spool {
         let section = Self {
             dir: reader.optional("dir", context),
             limit: reader.or("limit", ByteSize(2 << 30), context),
+            share: reader.or("share", Percent(50), context),
         };
         reader.finish(context);
         section

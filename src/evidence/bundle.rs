@@ -216,36 +216,65 @@ pub(super) fn write_record(folder: &Path, name: &str, bytes: &[u8]) -> io::Resul
     fs::rename(&unfinished, folder.join(name))
 }
 
-/// Notes an upload under way: should we be killed, a later life gives it up. Whoever ends it
-/// removes the note.
-pub fn note_upload(note: &Path, key: &str, id: &str) {
+/// Notes an upload under way, in parts of that size: should we be killed, a later life goes on with
+/// it, or gives it up. Whoever ends it removes the note.
+pub fn note_upload(note: &Path, key: &str, id: &str, part: usize) {
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(note);
     // Where it cannot be noted the store's own rules for unfinished uploads must do.
-    drop(file.and_then(|mut file| write!(file, "{key}\n{id}")));
+    drop(file.and_then(|mut file| writeln!(file, "{key}\n{id}\n{part}")));
 }
 
-/// An upload that somebody must give up.
-#[derive(Clone, Debug)]
+/// Notes that a part has arrived, and what the store calls it.
+pub fn note_part(note: &Path, index: usize, name: &str) {
+    // One that is not noted is sent once more.
+    let file = OpenOptions::new().append(true).open(note);
+    drop(file.and_then(|mut file| file.write_all(format!("{index} {name}\n").as_bytes())));
+}
+
+/// An upload that somebody must go on with or give up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotedUpload {
     /// Where it is noted.
     pub note: PathBuf,
     pub key: String,
     /// What the store calls it.
     pub id: String,
+    /// The size of its parts. Bytes.
+    pub part: usize,
+    /// Those that have arrived.
+    pub parts: Vec<(usize, String)>,
+}
+
+impl NotedUpload {
+    /// # Errors
+    /// As reading it does.
+    pub fn read(note: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(note)?;
+        let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        let (Some(key), Some(id)) = (lines.next(), lines.next()) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        let part = lines.next().and_then(|size| size.parse().ok()).unwrap_or(0);
+        // Killed in the middle of a line: that part is sent once more.
+        let parts = lines
+            .filter_map(|line| line.split_once(' '))
+            .filter_map(|(index, name)| Some((index.parse().ok()?, name.to_owned())))
+            .collect();
+        Ok(Self { note: note.to_owned(), key: key.to_owned(), id: id.to_owned(), part, parts })
+    }
+
+    /// The file that is sent.
+    pub fn file(&self) -> Option<PathBuf> {
+        let name = self.note.file_name()?.to_str()?.strip_suffix(UPLOAD)?;
+        Some(self.note.with_file_name(name))
+    }
 }
 
 pub(super) fn noted_uploads(folder: &Path) -> Vec<NotedUpload> {
-    let mut uploads = Vec::new();
-    for note in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        if note.to_string_lossy().ends_with(UPLOAD)
-            && let Ok(text) = fs::read_to_string(&note)
-            && let Some((key, id)) = text.split_once('\n')
-        {
-            uploads.push(NotedUpload { key: key.to_owned(), id: id.to_owned(), note });
-        }
-    }
-    uploads
+    let notes = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let notes = notes.filter(|note| note.to_string_lossy().ends_with(UPLOAD));
+    notes.filter_map(|note| NotedUpload::read(&note).ok()).collect()
 }
 
 pub(super) fn upload_note(folder: &Path, file: &str) -> PathBuf {
@@ -260,6 +289,30 @@ pub(super) fn is_record(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_upload_is_known_by_its_note() {
+        let note = std::env::temp_dir().join(format!("bookend-{}.zst.upload", std::process::id()));
+        note_upload(&note, "a/b.zst", "id", 6);
+        note_part(&note, 0, "\"etag\"");
+        note_part(&note, 2, "\"other\"");
+        let mut file = OpenOptions::new().append(true).open(&note).expect("there");
+        file.write_all(b"3 \"half").expect("written");
+        let upload = NotedUpload::read(&note).expect("read");
+        let parts = vec![(0, "\"etag\"".to_owned()), (2, "\"other\"".to_owned())];
+        assert_eq!(upload.file(), Some(note.with_extension("")));
+        assert_eq!(
+            upload,
+            NotedUpload {
+                note: note.clone(),
+                key: "a/b.zst".to_owned(),
+                id: "id".to_owned(),
+                part: 6,
+                parts
+            }
+        );
+        fs::remove_file(note).expect("removed");
+    }
 
     #[test]
     fn a_link_is_not_finished() {

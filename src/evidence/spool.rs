@@ -125,18 +125,31 @@ pub fn waiting(spool: &Path) -> Option<Waiting> {
     })
 }
 
-/// Removes what is oldest and largest until no more than `limit` bytes wait; what went.
-pub fn trim(spool: &Path, limit: u64) -> Vec<PathBuf> {
+/// What waits there. Bytes.
+pub fn waiting_bytes(spool: &Path) -> u64 {
+    files_in(spool).iter().map(|(.., size, _)| size).sum()
+}
+
+/// Whether it is no heap dump, when it was changed, its size, its path.
+type SpoolFile = (bool, SystemTime, u64, PathBuf);
+
+fn files_in(spool: &Path) -> Vec<SpoolFile> {
     let mut files = Vec::new();
     for folder in fs::read_dir(spool).into_iter().flatten().flatten() {
         for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
             let Ok(metadata) = file.metadata() else { continue };
-            let is_heap = file.file_name().to_string_lossy().starts_with("heap.");
+            let is_heap = file.file_name().to_string_lossy().starts_with("heap");
             let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             // Heap dumps first, and of these the oldest.
             files.push((!is_heap, changed, metadata.len(), file.path()));
         }
     }
+    files
+}
+
+/// Removes what is oldest and largest until no more than `limit` bytes wait; what went.
+pub fn trim(spool: &Path, limit: u64) -> Vec<PathBuf> {
+    let mut files = files_in(spool);
     files.sort();
     let mut total: u64 = files.iter().map(|(.., size, _)| size).sum();
     let mut gone = Vec::new();

@@ -11,12 +11,14 @@ mod format;
 mod packed;
 mod redact;
 mod report;
+mod resegment;
 mod stream;
 mod summary;
 mod walk;
 
 pub use format::DumpError;
 pub use packed::Unpacked;
+pub use resegment::Resegmented;
 pub use summary::Summary;
 pub use walk::Structure;
 

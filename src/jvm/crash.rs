@@ -5,21 +5,20 @@
 //! working directory, else `/tmp`) and `heapDumper.cpp` (`HeapDumper::dump_heap`:
 //! `-XX:HeapDumpPath`, a file or a folder, else the working directory).
 
-use super::Target;
 use super::options::options;
+use super::{Session, Target, Version};
 use crate::facts::processes;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-/// A JVM that writes a heap dump writes all the time.
-const QUIET: Duration = Duration::from_secs(3);
+use std::time::SystemTime;
 
 /// Where one JVM's would be: known while it lives, looked for when it is gone.
 #[derive(Clone, Debug)]
 pub struct CrashFiles {
+    target: Target,
+    version: Version,
     pid: i32,
     user: u32,
     folder: PathBuf,
@@ -31,14 +30,17 @@ pub struct CrashFiles {
 }
 
 impl CrashFiles {
-    /// Those of `target`, which must still be there; `since` is not after its start.
-    pub fn of(target: &Target, since: SystemTime) -> Self {
+    /// Those of a JVM that must still be there; `since` is not after its start.
+    pub fn of(session: &Session, since: SystemTime) -> Self {
+        let target = &session.target;
         let options = options(target);
         let value = |name: &str| {
             let prefix = format!("-XX:{name}=");
             options.iter().rev().find_map(|option| option.strip_prefix(prefix.as_str())).map(str::to_owned)
         };
         Self {
+            target: target.clone(),
+            version: session.version.clone(),
             pid: target.inner_pid(),
             user: target.user,
             folder: processes::working_directory(target.pid),
@@ -92,16 +94,13 @@ impl CrashFiles {
         glob::glob(path.to_str()?).ok()?.flatten().find(|path| self.is_its(path))
     }
 
-    /// The same, once nobody has written to it for a moment: a JVM that lives may
-    /// still be at it.
-    pub fn finished_heap_dump(&self) -> Option<PathBuf> {
-        let quiet_since = SystemTime::now() - QUIET;
-        let is_quiet = |path: &PathBuf| {
-            std::fs::metadata(path)
-                .and_then(|metadata| metadata.modified())
-                .is_ok_and(|modified| modified <= quiet_since)
-        };
-        self.heap_dump().filter(is_quiet).filter(|path| !has_segments(path))
+    /// The JVM is there, and may write.
+    pub fn is_alive(&self) -> bool {
+        self.target.is_there()
+    }
+
+    pub fn version(&self) -> &Version {
+        &self.version
     }
 
     /// That exit code would mean an OutOfMemoryError (`-XX:+ExitOnOutOfMemoryError`).
@@ -115,8 +114,20 @@ impl CrashFiles {
     /// # Errors
     /// As opening it does, or that it is not the JVM's own plain file.
     pub fn open(&self, path: &Path) -> io::Result<File> {
+        self.open_with(path, OpenOptions::new().read(true))
+    }
+
+    /// The same, to give its blocks back behind the reader.
+    ///
+    /// # Errors
+    /// As [`CrashFiles::open`].
+    pub fn open_to_punch(&self, path: &Path) -> io::Result<File> {
+        self.open_with(path, OpenOptions::new().read(true).write(true))
+    }
+
+    fn open_with(&self, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let file = options.custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         if metadata.is_file() && metadata.uid() == self.user {
             Ok(file)
@@ -173,18 +184,10 @@ fn core_glob(pattern: &str, uses_pid: bool, pid: i32) -> Option<String> {
     Some(glob)
 }
 
-/// Since 22 the heap goes to segments beside the dump first (JDK-8306441).
-fn has_segments(path: &Path) -> bool {
-    let Some(name) = path.file_name().map(|name| format!("{}.p", name.to_string_lossy())) else {
-        return false;
-    };
-    let entries = path.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten();
-    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn core_files_by_the_kernels_pattern() {
@@ -204,7 +207,13 @@ mod tests {
     fn looks_where_the_jvm_was_told_to_write() {
         let folder = std::env::temp_dir().join(format!("bookend-crash-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("dumps")).expect("made");
+        let own = i32::try_from(std::process::id())
+            .ok()
+            .and_then(crate::sys::process::Pid::from_number)
+            .expect("a pid");
         let mut files = CrashFiles {
+            target: Target::of(own).expect("a process"),
+            version: Version { feature: 17, full: "17".to_owned(), name: String::new() },
             pid: 7,
             user: nix::unistd::geteuid().as_raw(),
             folder: folder.clone(),

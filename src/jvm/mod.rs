@@ -8,7 +8,7 @@
 
 mod attach;
 mod crash;
-mod dump_pipe;
+mod dump;
 mod heap;
 mod locate;
 mod options;
@@ -20,7 +20,7 @@ mod target;
 
 pub use attach::Failure;
 pub use crash::CrashFiles;
-pub use dump_pipe::{Cut, DumpPipe, takes_pipes};
+pub use dump::{Cut, DumpStream, IsOver, Opener, takes_pipes};
 pub use heap::{DumpOutcome, judge_dump, used_bytes};
 pub use locate::{find, find_all};
 pub use options::gc_log_files;

@@ -83,6 +83,8 @@ pub struct Evidence {
     pub spool: PathBuf,
     /// What waits there takes no more. Bytes.
     pub spool_limit: ByteSize,
+    /// Nor more than this share of the disk that would be free without it. Percent.
+    pub spool_share: u8,
     /// What is done to heap dumps.
     pub heap: Recipe,
     /// One that was cut off is kept.
@@ -280,7 +282,8 @@ fn evidence(
     let notify = notify::plan(config, facts, &rules, diagnostics);
     let keeps_partial = config.heap.partial.value == Partial::Keep;
     let spool_limit = config.spool.limit.value;
-    Some(Evidence { rules, store, spool, spool_limit, heap, keeps_partial, notify })
+    let spool_share = config.spool.share.value.0;
+    Some(Evidence { rules, store, spool, spool_limit, spool_share, heap, keeps_partial, notify })
 }
 
 /// What the service prints is there only where bookend carries it.

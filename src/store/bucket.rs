@@ -7,7 +7,7 @@ use super::region::region;
 use super::trouble;
 use super::upload::{PART, Upload};
 use super::web::Web;
-use crate::evidence::{Digest, Hasher, note_upload};
+use crate::evidence::{Digest, Hasher, NotedUpload};
 use crate::units::{BucketOptions, Cloud, WebFolder};
 use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
@@ -198,15 +198,24 @@ impl Bucket {
             self.put_bytes(key, first, labels).await?;
             return Ok(hasher.finish());
         }
-        let mut upload = self.begin(key, labels).await?;
-        note_upload(note, key, upload.id());
-        let mut sent = upload.part(0, first).await;
+        let noted = self.noted(key, note).await?;
+        let goes_on = noted.is_some();
+        let mut upload = match noted {
+            Some(upload) => upload,
+            None => {
+                let mut upload = self.begin(key, labels).await?;
+                upload.note_to(note.to_owned(), key);
+                upload
+            }
+        };
+        let mut sent = if upload.has(0) { Ok(()) } else { upload.part(0, first).await };
         for index in 1.. {
             if sent.is_err() {
                 break;
             }
             sent = match next_part(&mut source, &mut hasher).await {
                 Ok(piece) if piece.is_empty() => break,
+                Ok(_) if upload.has(index) => Ok(()),
                 Ok(piece) => upload.part(index, piece).await,
                 Err(error) => Err(unreadable(error)),
             };
@@ -215,10 +224,24 @@ impl Bucket {
             Ok(()) => upload.complete().await,
             Err(reason) => Err(upload.abort(reason).await),
         };
-        if ended.as_ref().err().is_none_or(|given_up| !given_up.stays) {
+        if goes_on && ended.is_err() {
+            // The store may not know it any longer.
             drop(std::fs::remove_file(note));
         }
-        ended.map(|()| hasher.finish()).map_err(|given_up| given_up.reason)
+        ended.map(|()| hasher.finish())
+    }
+
+    /// The upload of `key` that a life which ended has left, if this one cuts files as that did.
+    async fn noted(&self, key: &str, note: &std::path::Path) -> Result<Option<Upload>, String> {
+        let Ok(noted) = NotedUpload::read(note) else { return Ok(None) };
+        if noted.key != key || noted.part != PART || noted.parts.is_empty() {
+            // Else its parts would stay, unseen and paid for.
+            self.abort(&noted.key, &noted.id).await?;
+            info!(key = noted.key, "an upload that was cut short is given up");
+            return Ok(None);
+        }
+        info!(key, parts = noted.parts.len(), "going on with an upload that was cut short");
+        Ok(Some(Upload::noted(self.clone(), self.path(key)?, noted)))
     }
 
     /// Begins an object that comes in parts.

@@ -14,7 +14,7 @@ mod web;
 
 pub use bucket::{Bucket, Labels};
 pub use directory::{Directory, look, make_for};
-pub use upload::{GivenUp, PART, Upload};
+pub use upload::{PART, Upload};
 
 /// A place for finished artifacts.
 #[derive(Clone, Debug)]

@@ -1,10 +1,12 @@
 //! One object that comes in parts, several of them on their way at once.
 
 use super::bucket::{Bucket, Remote};
+use crate::evidence::{NotedUpload, note_part, note_upload};
 use object_store::PutPayload;
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -23,25 +25,32 @@ pub struct Upload {
     path: Path,
     id: String,
     parts: BTreeMap<usize, PartId>,
+    /// Where it is noted as long as somebody else may have to end it.
+    note: Option<PathBuf>,
     running: JoinSet<Result<(usize, PartId), String>>,
-}
-
-/// An upload that became no object.
-#[derive(Debug)]
-pub struct GivenUp {
-    pub reason: String,
-    /// Its parts are still with the store, which could not be told.
-    pub stays: bool,
 }
 
 impl Upload {
     pub(super) fn new(bucket: Bucket, path: Path, id: String) -> Self {
-        Self { bucket, path, id, parts: BTreeMap::new(), running: JoinSet::new() }
+        Self { bucket, path, id, parts: BTreeMap::new(), note: None, running: JoinSet::new() }
     }
 
-    /// What the store calls it, for [`Bucket::abort`] by another life.
-    pub fn id(&self) -> &str {
-        &self.id
+    /// One that a life which ended has begun.
+    pub(super) fn noted(bucket: Bucket, path: Path, noted: NotedUpload) -> Self {
+        let part = |(index, content_id)| (index, PartId { content_id });
+        let parts = noted.parts.into_iter().map(part).collect();
+        Self { bucket, path, id: noted.id, parts, note: Some(noted.note), running: JoinSet::new() }
+    }
+
+    /// Notes it, and every part that arrives, for a life that may come after this one.
+    pub fn note_to(&mut self, note: PathBuf, key: &str) {
+        note_upload(&note, key, &self.id, PART);
+        self.note = Some(note);
+    }
+
+    /// Whether that part has arrived before.
+    pub(super) fn has(&self, index: usize) -> bool {
+        self.parts.contains_key(&index)
     }
 
     /// Sends a part; returns once there is room for another. The order of calls is free.
@@ -71,6 +80,9 @@ impl Upload {
     async fn arrived(&mut self) -> Result<(), String> {
         match self.running.join_next().await {
             Some(Ok(Ok((index, part)))) => {
+                if let Some(note) = &self.note {
+                    note_part(note, index, &part.content_id);
+                }
                 self.parts.insert(index, part);
                 Ok(())
             }
@@ -84,11 +96,21 @@ impl Upload {
     ///
     /// # Errors
     /// What the store said; the upload is given up.
-    pub async fn complete(mut self) -> Result<(), GivenUp> {
+    pub async fn complete(mut self) -> Result<(), String> {
         let completed = self.try_complete().await;
         match completed {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.forget();
+                Ok(())
+            }
             Err(reason) => Err(self.abort(reason).await),
+        }
+    }
+
+    /// Nobody need end it any more.
+    fn forget(&self) {
+        if let Some(note) = &self.note {
+            drop(std::fs::remove_file(note));
         }
     }
 
@@ -105,16 +127,16 @@ impl Upload {
         self.bucket.with(complete).await
     }
 
-    /// Gives it up for that reason, so that nothing of it stays at the store.
-    pub async fn abort(mut self, reason: String) -> GivenUp {
+    /// Gives it up for that reason, so that nothing of it stays at the store. The reason, with what
+    /// does stay.
+    pub async fn abort(mut self, reason: String) -> String {
         self.running.shutdown().await;
         match self.bucket.abort_path(&self.path, &self.id).await {
-            Ok(()) => GivenUp { reason, stays: false },
-            Err(error) => {
-                let reason =
-                    format!("{reason}; its parts could not be removed ({error}): upload {}", self.id);
-                GivenUp { reason, stays: true }
+            Ok(()) => {
+                self.forget();
+                reason
             }
+            Err(error) => format!("{reason}; its parts could not be removed ({error}): upload {}", self.id),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::bundle;
 use crate::hprof;
 use crate::scenario::{Running, Scenario, poll};
-use crate::setup::{Need, Setup};
+use crate::setup::{EARLY, Need, Setup};
 use libtest_mimic::Trial;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,11 @@ use std::time::Duration;
 pub(crate) const VERSIONS: [u32; 4] = [11, 17, 21, 25];
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
-    on_each_jvm(
+    let needs = &[Need::Root, Need::Java(EARLY)];
+    let early =
+        setup.trial("jvm::early::a_dump_is_followed_while_it_is_written", needs, |setup| stop(setup, EARLY));
+    let mut trials = vec![early];
+    trials.extend(on_each_jvm(
         setup,
         "jvm",
         &[
@@ -27,7 +31,8 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
             ("a_short_jvm_comes_first", short_jvm),
             ("root_main_whose_jvm_is_somebody_else", other_user),
         ],
-    )
+    ));
+    trials
 }
 
 /// A test, given the version of its JVM.
@@ -111,7 +116,7 @@ fn stop(setup: &Setup, version: u32) -> Result<(), String> {
     ended.exits(143).says("shutdown hook ends");
     // Evidence first, then the JVM's own shutdown; the bundle is whole at the end.
     // Virtual threads have a file of their own since 21.
-    let whole = if version < 21 { "artifacts=2/2" } else { "artifacts=3/3" };
+    let whole = if version < 21 || version == EARLY { "artifacts=2/2" } else { "artifacts=3/3" };
     ended.says_in_order("evidence captured", "shutdown hook begins").says(whole);
     let bundle = bundle::only(&store(&ended.folder));
     assert_eq!(bundle.status("threads"), "complete", "{}", bundle.manifest);

@@ -2,8 +2,8 @@
 
 use crate::bundle;
 use crate::jvm::{on_each_jvm, port, request, sick, store};
-use crate::scenario::{Running, Scenario};
-use crate::setup::{Need, Setup};
+use crate::scenario::{Ended, Running, Scenario};
+use crate::setup::{EARLY, Need, Setup};
 use libtest_mimic::Trial;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
@@ -14,8 +14,13 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
             ("a_crash_leaves_its_report", crash),
             ("diagnostic_options_are_added", options),
             ("an_out_of_memory_error_leaves_its_heap", out_of_memory),
+            ("a_jvm_that_lives_on_is_followed_while_it_dumps", lives_on),
         ],
     );
+    let early = &[Need::Root, Need::Java(EARLY)];
+    trials.push(setup.trial("jvm_crash::early::an_out_of_memory_error_leaves_its_heap", early, |setup| {
+        out_of_memory(setup, EARLY)
+    }));
     let java = &[Need::Root, Need::Java(21)];
     trials.push(setup.trial("jvm_crash::a_core_file_is_taken", java, core));
     trials
@@ -89,10 +94,7 @@ fn options(setup: &Setup, version: u32) -> Outcome {
     request(port(&running), "/leak?rate=400m");
     let ended = running.wait();
     ended.exits(3).says("capturing evidence trigger=oom").says("evidence stored");
-    let mut found = Vec::new();
-    bundle::walk(&store(&ended.folder), &mut found);
-    assert!(found.iter().any(|path| path.ends_with("heap-oom.hprof")), "{found:?}\n{}", ended.output);
-    Ok(())
+    dumped(&ended).map(drop)
 }
 
 fn out_of_memory(setup: &Setup, version: u32) -> Outcome {
@@ -105,11 +107,41 @@ fn out_of_memory(setup: &Setup, version: u32) -> Outcome {
     let running = start(setup, version, &options);
     request(port(&running), "/leak?rate=400m");
     let ended = running.wait();
-    ended.exits(3).says("evidence stored");
-    let mut dumps = Vec::new();
-    bundle::walk(&store(&ended.folder), &mut dumps);
-    let dump = dumps.iter().find(|path| path.ends_with("heap-oom.hprof")).expect("the heap dump is there");
-    assert!(crate::hprof::walk(dump)?.ended);
-    assert!(ended.output.contains("capturing evidence trigger=oom"), "{}", ended.output);
+    ended.exits(3).says("evidence stored").says("capturing evidence trigger=oom");
+    dumped(&ended).map(drop)
+}
+
+/// The heap dump of the JVM's own, in the one event that took it.
+fn dumped(ended: &Ended) -> Result<bundle::Bundle, String> {
+    let is_its = |bundle: &bundle::Bundle| bundle.file("crash").starts_with("heap-oom.hprof");
+    let mut bundles = bundle::all(&store(&ended.folder));
+    bundles.retain(is_its);
+    let [bundle] = <[bundle::Bundle; 1]>::try_from(bundles)
+        .map_err(|all| format!("{} bundles have it: {}", all.len(), ended.output))?;
+    assert_eq!(bundle.status("crash"), "complete", "{}", bundle.manifest);
+    assert!(crate::hprof::walk(&bundle.folder.join(bundle.file("crash")))?.ended);
+    assert!(bundle.read("heap-oom-summary.txt").contains("bytes"), "{}", bundle.manifest);
+    Ok(bundle)
+}
+
+/// Redacted too, and gone from where the JVM wrote it.
+fn lives_on(setup: &Setup, version: u32) -> Outcome {
+    let scenario = Scenario::new(setup);
+    let folder = scenario.folder().display().to_string();
+    let dump = scenario.folder().join("oom.hprof");
+    let config = format!(
+        "[service]\nname = \"sick\"\n[store]\nurl = \"file://{folder}/store\"\n[heap]\nredact = \"primitives\"\n"
+    );
+    let option = format!("-XX:HeapDumpPath={}", dump.display());
+    let options = ["-Xmx200m", "-XX:+HeapDumpOnOutOfMemoryError", &option];
+    let running = scenario.config(&config).command(sick(setup, version, &options, &["--heap=8m"])).start();
+    running.wait_for("attached to the JVM");
+    request(port(&running), "/leak?rate=400m");
+    running.wait_for("capturing evidence trigger=oom");
+    running.wait_for("evidence stored");
+    assert!(!dump.exists(), "it is still where the JVM wrote it");
+    let ended = running.stop();
+    let bundle = dumped(&ended)?;
+    assert_eq!(bundle.artifact("crash")["content"]["redacted"], "primitives", "{}", bundle.manifest);
     Ok(())
 }

@@ -35,6 +35,7 @@ mod init;
 mod jvm;
 mod jvm_crash;
 mod jvm_trouble;
+mod large;
 mod notify;
 mod operator;
 mod output;
@@ -77,6 +78,7 @@ fn main() {
     trials.extend(triggers::trials(setup));
     trials.extend(artifacts::trials(setup));
     trials.extend(redaction::trials(setup));
+    trials.extend(large::trials(setup));
     trials.extend(encryption::trials(setup));
     trials.extend(notify::trials(setup));
     trials.extend(health::trials(setup));

@@ -4,14 +4,16 @@
 use crate::bundle;
 use crate::credentials::{Session, TOKEN};
 use crate::hprof;
-use crate::jvm::{config_with, on_each_jvm, port, sick};
+use crate::jvm::{VERSIONS, config_with, on_each_jvm, port, sick};
 use crate::proxy::{Fault, Moment, Proxy};
 use crate::s3_server::{BUCKET, KEY, SECRET, Server};
-use crate::scenario::{Scenario, poll};
+use crate::scenario::{Scenario, poll, send};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
+use serde_json::json;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::time::Instant;
 
 /// The one of the four whose dumps need most: names are put in front at the end.
 const FAULTS_JVM: u32 = 25;
@@ -27,11 +29,16 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
             ("a_dead_endpoint_costs_nothing_but_time", dead),
         ],
     );
-    for fault in [Fault::Refused, Fault::BlackHole, Fault::Reset, Fault::Slow, Fault::Busy] {
-        for moment in [Moment::Before, Moment::During, Moment::Last] {
-            let name = format!("s3::fault::{fault:?}_{moment:?}").to_ascii_lowercase();
-            let needs = &[Need::Root, Need::Java(FAULTS_JVM)];
-            trials.push(setup.trial(name, needs, move |setup| faulty(setup, fault, moment)));
+    let needs = &[Need::Root, Need::Java(FAULTS_JVM)];
+    trials.push(setup.trial("s3::a_killed_life_is_gone_on_with", needs, |setup| resumed(setup, FAULTS_JVM)));
+    let versions = if setup.all_faults { &VERSIONS[..] } else { &[FAULTS_JVM] };
+    for &version in versions {
+        for fault in [Fault::Refused, Fault::BlackHole, Fault::Reset, Fault::Slow, Fault::Busy] {
+            for moment in [Moment::Before, Moment::During, Moment::Last] {
+                let name = format!("s3::fault::{version}::{fault:?}_{moment:?}").to_ascii_lowercase();
+                let needs = &[Need::Root, Need::Java(version)];
+                trials.push(setup.trial(name, needs, move |setup| faulty(setup, version, fault, moment)));
+            }
         }
     }
     trials
@@ -166,22 +173,59 @@ fn next_start_sends(setup: &Setup, text: &str, command: &[String], spool: &Path,
     Ok(())
 }
 
+/// PID 1 and all others are killed while what waited is sent: the next life sends the rest of it.
+fn resumed(setup: &Setup, version: u32) -> Outcome {
+    let place = Scenario::new(setup);
+    let spool = place.folder().join("spool");
+    let server = Server::start(&place.folder().join("s3"));
+    let nowhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
+    let closed = nowhere.local_addr().map_err(|error| error.to_string())?.port();
+    drop(nowhere);
+    let command = sick(setup, version, &["-Xmx512m"], &["--heap=260m", "--shutdown=0s"]);
+    let life = |port: u16| scenario(setup, &config(place.folder(), port), SECRET).command(&command).start();
+    let first = life(closed);
+    port(&first);
+    first.wait_for("attached to the JVM");
+    first.stop().exits(143).says("waits in the spool");
+    let proxy = Proxy::start(server.port, Fault::Slow, Moment::During);
+    let second = life(proxy.port);
+    let has_part = |note: &String| {
+        note.ends_with(".upload") && std::fs::read_to_string(note).is_ok_and(|text| text.lines().count() > 3)
+    };
+    poll("a part has arrived", || files(&spool).iter().any(has_part).then_some(()));
+    send(second.init(), 9);
+    second.wait().exits(137);
+    drop(proxy);
+    assert_eq!(server.stale_uploads().len(), 1);
+    let third = life(server.port);
+    third.wait_for("going on with an upload that was cut short");
+    third.wait_for("evidence that waited is stored");
+    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
+    assert_eq!(bundle.status("heap"), "complete", "{}", bundle.manifest);
+    assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new());
+    third.stop();
+    Ok(())
+}
+
 /// A store that fails: the service stops in time, nothing is lost but what only the failed
 /// upload had, and nothing stays behind, neither parts nor files.
-fn faulty(setup: &Setup, fault: Fault, moment: Moment) -> Outcome {
+fn faulty(setup: &Setup, version: u32, fault: Fault, moment: Moment) -> Outcome {
     let place = Scenario::new(setup);
     let server = Server::start(&place.folder().join("s3"));
     let proxy = Proxy::start(server.port, fault, moment);
     let spool = place.folder().join("spool");
     let text = config(place.folder(), proxy.port).replace("60s", "40s");
-    let command = sick(setup, FAULTS_JVM, &["-Xmx512m"], &["--heap=260m", "--shutdown=0s"]);
+    let command = sick(setup, version, &["-Xmx512m"], &["--heap=260m", "--shutdown=0s"]);
     let running = scenario(setup, &text, SECRET).command(&command).start();
     port(&running);
     running.wait_for("attached to the JVM");
+    let begun = Instant::now();
     let ended = running.stop();
+    let took = begun.elapsed();
     ended.exits(143).says("shutdown hook ends");
     assert!(proxy.has_failed(), "nothing went wrong: {}", ended.output);
     drop(proxy);
+    let arrived_at_once = !bundle::all(&server.bucket()).is_empty();
     if !files(&spool).is_empty() {
         let next = scenario(setup, &config(place.folder(), server.port), SECRET).command(&command).start();
         poll("the spool is empty", || files(&spool).is_empty().then_some(()));
@@ -204,5 +248,21 @@ fn faulty(setup: &Setup, fault: Fault, moment: Moment) -> Outcome {
         assert_eq!(heap["status"], "complete", "{heap} in {}", ended.output);
     }
     assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new(), "{}", ended.output);
+    if setup.all_faults {
+        let artifact = |name: &str| {
+            let artifact = stopped.artifact(name);
+            json!({ "status": artifact["status"], "reason": artifact["reason"] })
+        };
+        let cell = json!({
+            "version": version, "fault": format!("{fault:?}"), "moment": format!("{moment:?}"),
+            "milliseconds": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "at_once": arrived_at_once, "notes": stopped.manifest["notes"],
+            "threads": artifact("threads"), "heap": artifact("heap"),
+        });
+        let folder = setup.root.join("target/faults");
+        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let file = folder.join(format!("{version}-{fault:?}-{moment:?}.json"));
+        std::fs::write(file, cell.to_string()).map_err(|error| error.to_string())?;
+    }
     Ok(())
 }

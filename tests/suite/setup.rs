@@ -5,6 +5,9 @@ use libtest_mimic::{Failed, Trial};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+/// 11.0.10: the last JVMs that write into no pipe, and go back to what they have written.
+pub(crate) const EARLY: u32 = 1110;
+
 /// Everything that tests ask the outside for.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "what is there and what is not")]
@@ -23,9 +26,15 @@ pub(crate) struct Setup {
     pub(crate) is_root: bool,
     /// Run the race hunts and the soak too.
     pub(crate) hunts: bool,
-    /// Run every cell of the survival table.
     pub(crate) store: Option<Store>,
+    /// A reader of heap dumps that others wrote.
+    pub(crate) hprof_slurp: Option<PathBuf>,
+    /// Every heap on every JVM.
+    pub(crate) large: bool,
+    /// Run every cell of the survival table.
     pub(crate) survival: bool,
+    /// Every fault of a store on every JVM, and note what comes of it.
+    pub(crate) all_faults: bool,
     is_ci: bool,
 }
 
@@ -34,6 +43,8 @@ pub(crate) struct Setup {
 pub(crate) enum Need {
     /// An S3 server that others wrote.
     Store,
+    /// `hprof-slurp`.
+    Slurp,
     /// Root, for namespaces and users.
     Root,
     Java(u32),
@@ -72,7 +83,7 @@ impl Store {
 impl Setup {
     pub(crate) fn read() -> Self {
         let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        let java = [11, 17, 21, 25].into_iter().filter_map(|version| {
+        let java = [11, 17, 21, 25, EARLY].into_iter().filter_map(|version| {
             variable(&format!("BOOKEND_TEST_JAVA_{version}")).map(|path| (version, path))
         });
         Self {
@@ -84,6 +95,9 @@ impl Setup {
             docker_init_is_ours: std::env::var_os("BOOKEND_TEST_DOCKER_INIT").is_some(),
             hunts: std::env::var_os("BOOKEND_TEST_HUNTS").is_some(),
             store: Store::read(),
+            hprof_slurp: variable("BOOKEND_TEST_HPROF_SLURP"),
+            large: std::env::var_os("BOOKEND_TEST_LARGE").is_some(),
+            all_faults: std::env::var_os("BOOKEND_TEST_FAULTS").is_some(),
             survival: std::env::var_os("BOOKEND_TEST_SURVIVAL").is_some(),
             is_root: nix::unistd::geteuid().is_root(),
             is_ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
@@ -101,6 +115,9 @@ impl Setup {
                 Some(format!("needs JDK {version}: run `cargo xtask test`"))
             }
             Need::Store if self.store.is_none() => Some("needs SeaweedFS: run `cargo xtask test`".to_owned()),
+            Need::Slurp if self.hprof_slurp.is_none() => {
+                Some("needs hprof-slurp: run `cargo xtask test`".to_owned())
+            }
             Need::Docker if self.docker.is_none() => {
                 Some("needs a Docker engine: run `cargo xtask test`".to_owned())
             }

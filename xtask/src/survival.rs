@@ -1,6 +1,6 @@
 //! `cargo xtask survival`: every cell of the survival table, kept in the docs.
 
-use crate::tools::{build, is_root, quietly, root, say, target};
+use crate::tools::{build, is_root, made_on, root, say, target};
 use crate::{java, test};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -56,10 +56,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}\nwhy: target/survival.log", failed.join("\n")) }
 }
 
+/// What the suite has noted.
+pub(crate) fn cells_in(folder: &std::path::Path) -> Result<Vec<serde_json::Value>> {
+    let entries = std::fs::read_dir(folder).context("no cell was noted")?.flatten();
+    entries.map(|entry| Ok(serde_json::from_slice(&std::fs::read(entry.path())?)?)).collect()
+}
+
 fn read(folder: &std::path::Path) -> Result<BTreeMap<Key, Cell>> {
     let mut cells = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).context("no cell was noted")?.flatten() {
-        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(entry.path())?)?;
+    for value in cells_in(folder)? {
         let number = |name: &str| value.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
         let text = |name: &str| value.get(name).and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
         let key = (number("version"), text("collector"), number("grace"), text("sickness"), number("heap"));
@@ -69,18 +74,9 @@ fn read(folder: &std::path::Path) -> Result<BTreeMap<Key, Cell>> {
 }
 
 fn page(cells: &BTreeMap<Key, Cell>, failed: usize) -> String {
-    let date = quietly(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_default();
-    let machine =
-        quietly(Command::new("sh").args([
-            "-c",
-            "echo \"$(nproc) CPUs, $(free -g | awk '/^Mem/ {print $2}') GB, Linux $(uname -r)\"",
-        ]))
-        .unwrap_or_default();
-    let commit = quietly(Command::new("git").current_dir(root()).args(["rev-parse", "--short", "HEAD"]))
-        .unwrap_or_default();
     let mut text = format!(
         "# Survival\n\n\
-        Made by `cargo xtask survival` on {}, at {}, on a shared machine with {}; three cells\n\
+        Made by `cargo xtask survival` {}; three cells\n\
         at a time. {} cells survived, {failed} did not.\n\n\
         Each cell is a real JVM with the sick service under bookend as PID 1, with the default\n\
         rules, `[jvm] diagnostics = true` and `main.output` kept. The orchestrator is the test: it\n\
@@ -94,9 +90,7 @@ fn page(cells: &BTreeMap<Key, Cell>, failed: usize) -> String {
         report, its own heap dump). V: the JVM about itself. T: thread dumps. H: histogram.\n\
         J: flight recording. D: heap dump. A small letter: not got or cut, with the reason, and\n\
         where time decided with estimate and time left, in the manifest.\n",
-        date.trim(),
-        commit.trim(),
-        machine.trim(),
+        made_on(),
         cells.len(),
     );
     for heap in HEAPS {

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::seaweed::{BUCKET, KEY, SECRET, Seaweed};
 use crate::tools::{self, build, is_root, root, say, step};
-use crate::{images, java};
+use crate::{hprof_slurp, images, java};
 use anyhow::Result;
 use std::path::Path;
 use std::process::Command;
@@ -31,6 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     tools::need("curl", "curl")?;
     // Opens what bookend encrypts.
     tools::need("age", "age")?;
+    suite.env("BOOKEND_TEST_HPROF_SLURP", hprof_slurp::program()?);
     let engine = if without_containers { None } else { engine(&binary, is_ci)? };
     if let Some(engine) = &engine {
         suite.env("BOOKEND_TEST_DOCKER", engine.client()).envs(engine.environment());
@@ -38,6 +39,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // Ends when this does.
     let server = Seaweed::start(&tools::target().join("seaweedfs-of-the-suite"))?;
     suite.env("BOOKEND_TEST_S3", format!("{} {KEY} {SECRET} {BUCKET}", server.endpoint()));
+    if arguments.iter().any(|argument| argument == "--large") {
+        suite.env("BOOKEND_TEST_LARGE", "1");
+    }
     if with_hunts || is_ci {
         suite.env("BOOKEND_TEST_HUNTS", "1");
     }
@@ -49,7 +53,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// Tells the suite where the runtimes and the sick service are.
 pub(crate) fn name_javas(suite: &mut Command) -> Result<()> {
-    for version in java::versions() {
+    for version in java::versions().chain([java::EARLY]) {
         let home = java::home(version)?;
         suite.env(format!("BOOKEND_TEST_JAVA_{version}"), home.join("bin/java"));
     }

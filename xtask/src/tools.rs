@@ -120,3 +120,16 @@ pub(crate) fn binary(profile: &str) -> Result<PathBuf> {
     }
     Ok(path)
 }
+
+/// When, of what and on what a page of figures was made.
+pub(crate) fn made_on() -> String {
+    let said = |command: &mut Command| quietly(command).unwrap_or_default().trim().to_owned();
+    let date = said(Command::new("date").args(["-u", "+%Y-%m-%d"]));
+    let machine =
+        said(Command::new("sh").args([
+            "-c",
+            "echo \"$(nproc) CPUs, $(free -g | awk '/^Mem/ {print $2}') GB, Linux $(uname -r)\"",
+        ]));
+    let commit = said(Command::new("git").current_dir(root()).args(["rev-parse", "--short", "HEAD"]));
+    format!("on {date}, at {commit}, on a shared machine with {machine}")
+}

@@ -1,10 +1,12 @@
-//! The `crash` artifact: what a JVM that died has written itself.
+//! The `crash` artifact: what a JVM that died, or ran out of memory, has written itself.
 
+use super::heap::HeapDump;
+use super::heap_stream::follow_heap;
 use super::write_text;
 use crate::agent::elsewhere::elsewhere;
 use crate::evidence::{ArtifactRecord, Bundle, PRIVATE_FILE, mask};
 use crate::jvm::CrashFiles;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Redaction};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,17 +16,18 @@ use tokio::time::Instant;
 const ARTIFACT: &str = "crash";
 /// No report is longer. Bytes.
 const REPORT_LIMIT: u64 = 64 << 20;
-const HEAP_DUMP: &str = "heap-oom.hprof";
 const CORE: &str = "core";
 
-/// The JVM's report, without secrets, the heap dump of an OutOfMemoryError and the core
-/// file, moved; one record for each, or one that says that there is none.
+/// The JVM's report, without secrets, the heap dump of an OutOfMemoryError, as `dump` wants it,
+/// and the core file, moved; one record for each, or one that says that there is none.
 ///
-/// A JVM that is not dead may still write: only what nobody has written to for a while.
+/// A JVM that is not dead may still write its dump: it is followed. Ends when `over` does.
 pub(in crate::agent) async fn collect(
     files: Option<&CrashFiles>,
     is_dead: bool,
+    dump: &HeapDump,
     bundle: &Bundle,
+    over: impl Future<Output = ()>,
 ) -> Vec<ArtifactRecord> {
     let Some(files) = files else {
         return vec![ArtifactRecord::skipped(ARTIFACT, "no JVM was seen whose report it could be")];
@@ -33,11 +36,27 @@ pub(in crate::agent) async fn collect(
     if let Some(path) = files.report() {
         records.push(copy_report(files, &path, bundle));
     }
-    if let Some(path) = if is_dead { files.heap_dump() } else { files.finished_heap_dump() } {
-        records.push(take(files, &path, HEAP_DUMP, bundle).await);
+    tokio::pin!(over);
+    if let Some(path) = files.heap_dump() {
+        records.extend(follow_heap(files, path, bundle, dump, &mut over).await);
     }
     if let Some(path) = files.core().filter(|_| is_dead) {
-        records.push(take(files, &path, CORE, bundle).await);
+        let begun = Instant::now();
+        let recipe = &dump.recipe;
+        if recipe.redaction != Redaction::None || !recipe.encrypt_to.is_empty() {
+            let reason = format!(
+                "{} stays where it is: a core holds in the open what [heap] takes out of dumps, or encrypts",
+                path.display()
+            );
+            records.push(ArtifactRecord::skipped(ARTIFACT, reason));
+        } else {
+            tokio::select! {
+                record = take(files, &path, CORE, bundle) => records.push(record),
+                () = &mut over => {
+                    records.push(ArtifactRecord::failed(ARTIFACT, "cut off: the time was up", begun.elapsed()));
+                }
+            }
+        }
     }
     if records.is_empty() {
         records.push(ArtifactRecord::skipped(ARTIFACT, "the JVM left no report, no heap dump and no core"));

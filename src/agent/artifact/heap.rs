@@ -4,10 +4,11 @@ use super::heap_stream::{convert, stream_heap};
 use crate::agent::budget::{Kind, Rates, Size, dump_size};
 use crate::agent::elsewhere::has_threads;
 use crate::agent::storing::Tail;
-use crate::evidence::{ArtifactRecord, Bundle, Status, note_upload};
+use crate::evidence::{ArtifactRecord, Bundle, Status};
 use crate::facts::cgroup;
 use crate::facts::processes::Process;
 use crate::jvm::{self, DumpOutcome, Session, judge_dump, takes_pipes, used_bytes};
+use crate::plan::Evidence;
 use crate::store::{Bucket, Labels, Upload};
 use crate::units::{ByteSize, Compression, Recipe, format_duration};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
@@ -22,8 +23,6 @@ use tracing::warn;
 const ARTIFACT: &str = "heap";
 /// The plain dump's file; the compression's ending comes behind it.
 pub(super) const PLAIN: &str = "heap.hprof";
-/// Where names are a file of their own.
-pub(super) const NAMES: &str = "heap-names";
 /// No heap is made smaller than that by compression, unless it is empty.
 const BEST_RATIO: u64 = 10;
 /// The share of the disk that a dump never takes, in percent.
@@ -41,18 +40,67 @@ pub struct HeapDump {
     pub recipe: Recipe,
     /// What there is of one that was cut off is kept.
     pub keeps_partial: bool,
+    pub origin: Origin,
+}
+
+/// Who wanted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// We asked for it.
+    Asked,
+    /// The JVM made it of itself, for an OutOfMemoryError.
+    OutOfMemory,
+}
+
+impl Origin {
+    pub(super) fn artifact(self) -> &'static str {
+        match self {
+            Self::Asked => ARTIFACT,
+            Self::OutOfMemory => "crash",
+        }
+    }
+
+    /// What its files' names begin with.
+    fn stem(self) -> &'static str {
+        match self {
+            Self::Asked => "heap",
+            Self::OutOfMemory => "heap-oom",
+        }
+    }
 }
 
 impl HeapDump {
+    /// As the plan wants dumps.
+    pub(in crate::agent) fn of(evidence: Option<&Evidence>, live: bool, origin: Origin) -> Self {
+        let (recipe, keeps_partial) = evidence
+            .map_or((Recipe::PLAIN, true), |evidence| (evidence.heap.clone(), evidence.keeps_partial));
+        Self { live, recipe, keeps_partial, origin }
+    }
+
     /// The file's name.
     pub fn file(&self) -> String {
-        format!("{PLAIN}{}", self.recipe.extension())
+        format!("{}.hprof{}", self.origin.stem(), self.recipe.extension())
     }
 
     /// Where the names go that belong in front of what is encrypted already.
     pub(super) fn names_file(&self) -> String {
-        format!("{NAMES}.hprof{}", self.recipe.extension())
+        format!("{}-names.hprof{}", self.origin.stem(), self.recipe.extension())
     }
+
+    /// What it amounts to, with that ending.
+    pub(super) fn summary_file(&self, ending: &str) -> String {
+        format!("{}-summary.{ending}", self.origin.stem())
+    }
+}
+
+/// How a dump comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Pipe,
+    /// From a file, while the JVM writes it.
+    Followed,
+    /// From a file, once it is whole: where there can be no threads.
+    File,
 }
 
 /// A bucket that takes a dump as it comes.
@@ -77,7 +125,7 @@ pub async fn capture_heap(
 }
 
 /// Takes a heap dump: through a pipe, so that it is smaller and safe before it is written
-/// anywhere; from a JVM that cannot, by way of a file.
+/// anywhere; from a JVM that cannot, by way of a file that shrinks behind us as it grows.
 ///
 /// Skipped if it would not fit on the disk or into the time: the JVM stands still while it
 /// runs. Ends when `over` does, with what there is until then.
@@ -91,7 +139,11 @@ pub(in crate::agent) async fn send_heap(
     over: impl Future<Output = ()>,
 ) -> (Vec<ArtifactRecord>, Option<Tail>) {
     let begun = Instant::now();
-    let is_piped = has_threads() && takes_pipes(&session.version);
+    let way = match (has_threads(), takes_pipes(&session.version)) {
+        (true, true) => Way::Pipe,
+        (true, false) => Way::Followed,
+        (false, _) => Way::File,
+    };
     let used = match too_slow(session, dump, deadline, rates).await {
         Ok(used) => used,
         Err(record) => return (vec![*record], None),
@@ -106,16 +158,16 @@ pub(in crate::agent) async fn send_heap(
         over.as_mut().poll(context).map(|()| is_over.store(true, Ordering::Relaxed))
     });
     // A bucket that answers is a bucket that takes: another's dump goes to the spool.
-    let upload = match remote.filter(|_| is_piped) {
+    let upload = match remote.filter(|_| way == Way::Pipe) {
         Some(remote) => begin_upload(remote, bundle, dump, deadline).await,
         None => None,
     };
     if upload.is_none()
-        && let Some(record) = too_large(session, used, bundle.folder(), dump, is_piped)
+        && let Some(record) = too_large(session, used, bundle.folder(), dump, way)
     {
         return (vec![record], None);
     }
-    if is_piped {
+    if way != Way::File {
         let is_sent = upload.is_some();
         let (records, tail) = stream_heap(session, bundle, dump, upload, deadline, &mut over).await;
         let reason = match records.first() {
@@ -125,7 +177,7 @@ pub(in crate::agent) async fn send_heap(
         // What was sent is gone; the heap is still there.
         if is_over.load(Ordering::Relaxed)
             || too_slow(session, dump, deadline, rates).await.is_err()
-            || too_large(session, used, bundle.folder(), dump, is_piped).is_some()
+            || too_large(session, used, bundle.folder(), dump, way).is_some()
         {
             return (records, tail);
         }
@@ -164,8 +216,8 @@ async fn begin_upload(
     let key = format!("{}/{}", remote.folder, dump.file());
     let until = deadline.min(Instant::now() + BEGIN_PATIENCE);
     let reason = match timeout_at(until, remote.bucket.begin(&key, &remote.labels)).await {
-        Ok(Ok(upload)) => {
-            note_upload(&bundle.upload_note(&dump.file()), &key, upload.id());
+        Ok(Ok(mut upload)) => {
+            upload.note_to(bundle.upload_note(&dump.file()), &key);
             return Some(upload);
         }
         Ok(Err(reason)) => reason,
@@ -296,16 +348,17 @@ fn too_large(
     used: Option<u64>,
     folder: &Path,
     dump: &HeapDump,
-    is_piped: bool,
+    way: Way,
 ) -> Option<ArtifactRecord> {
     let skipped = |reason: String| Some(ArtifactRecord::skipped(ARTIFACT, reason));
     let size = dump_size(used?);
-    let disk = match (is_piped, dump.recipe.compression) {
+    let disk = match (way, dump.recipe.compression) {
         // At best: more than that is seen while it is written.
-        (true, Compression::Zstd | Compression::Auto | Compression::Gzip) => size / BEST_RATIO,
+        (Way::Pipe, Compression::Zstd | Compression::Auto | Compression::Gzip) => size / BEST_RATIO,
         // Since 22 the heap goes to segment files first and is copied then (JDK-8306441).
-        (false, _) if session.version.feature >= 22 => size.saturating_mul(2),
-        (true, Compression::None) | (false, _) => size,
+        (Way::File, _) if session.version.feature >= 22 => size.saturating_mul(2),
+        // The JVM is faster than whoever follows it: at worst by all of it, which nobody can stop.
+        (Way::Pipe, Compression::None) | (Way::Followed | Way::File, _) => size,
     };
     if is_in_memory(folder)
         && let Some(available) = cgroup::available_memory()

@@ -3,7 +3,7 @@
 use super::heap::{disk_space, is_in_memory};
 use crate::evidence::{Bundle, Sink, fill};
 use crate::facts::cgroup;
-use crate::store::{GivenUp, PART, Upload};
+use crate::store::{PART, Upload};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -126,25 +126,14 @@ pub(super) struct Parts {
 
 /// A task that sends parts. Whoever drops [`Parts`] without [`Parts::finish`] gives the
 /// upload up.
-///
-/// `over`: nothing of it is left at the store but the object; nobody need give it up later.
-pub(super) fn send_parts(
-    upload: Upload,
-    over: impl FnOnce() + Send + 'static,
-) -> (Parts, JoinHandle<Result<(), String>>) {
+pub(super) fn send_parts(upload: Upload) -> (Parts, JoinHandle<Result<(), String>>) {
     // One waits, two are under way, one is filled: the agent stays small.
     let (sender, receiver) = mpsc::channel(1);
-    let task = tokio::spawn(async move {
-        let sent = send_all(upload, receiver).await;
-        if sent.as_ref().err().is_none_or(|given_up| !given_up.stays) {
-            over();
-        }
-        sent.map_err(|given_up| given_up.reason)
-    });
+    let task = tokio::spawn(async move { send_all(upload, receiver).await });
     (Parts { sender, piece: Vec::new(), first: None, next: 1 }, task)
 }
 
-async fn send_all(mut upload: Upload, mut receiver: mpsc::Receiver<Message>) -> Result<(), GivenUp> {
+async fn send_all(mut upload: Upload, mut receiver: mpsc::Receiver<Message>) -> Result<(), String> {
     loop {
         match receiver.recv().await {
             Some(Message::Part(index, bytes)) => {

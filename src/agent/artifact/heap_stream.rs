@@ -1,30 +1,38 @@
-//! `heap` through a pipe: checked, redacted, compressed and digested while the JVM writes.
+//! A heap dump that is checked, redacted, compressed and digested while the JVM writes: through a
+//! pipe, or from a file that it follows.
 
-use super::heap::{HeapDump, NAMES, PLAIN, let_jvm_write, other_user, quotable};
+use super::heap::{HeapDump, PLAIN, let_jvm_write, other_user, quotable};
 use super::heap_sink::{Careful, HeapSink, send_parts};
 use crate::agent::elsewhere::elsewhere;
 use crate::agent::storing::Tail;
 use crate::evidence::{ArtifactRecord, Bundle, Content, Digested, Piped, Status, pipe};
-use crate::hprof::{DumpError, Structure, Summary};
-use crate::jvm::{Cut, DumpOutcome, DumpPipe, Failure, Session, judge_dump};
+use crate::hprof::{DumpError, Resegmented, Structure, Summary, Unpacked};
+use crate::jvm::{
+    CrashFiles, Cut, DumpOutcome, DumpStream, Failure, IsOver, Opener, Session, Version, judge_dump,
+    takes_pipes,
+};
 use crate::store::Upload;
 use crate::units::{ByteSize, Redaction};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-const ARTIFACT: &str = "heap";
 const SUMMARY: &str = "heap-summary";
+const NAMES: &str = "heap-names";
 /// The FIFO's name in the bundle, while it is there.
 const PIPE: &str = "heap.pipe";
 /// What is in pipes and buffers is written within that: a few megabytes.
 const LAST_PIECES: Duration = Duration::from_secs(5);
 
-/// Takes a dump that the JVM writes into a pipe, to `upload` or to a file of the bundle.
+/// Takes a dump that the JVM writes into a pipe, or a file if it cannot, to `upload` or to a file
+/// of the bundle.
 pub(super) async fn stream_heap(
     session: &Session,
     bundle: &Bundle,
@@ -34,17 +42,19 @@ pub(super) async fn stream_heap(
     over: impl Future<Output = ()>,
 ) -> (Vec<ArtifactRecord>, Option<Tail>) {
     let begun = Instant::now();
-    let failed = |reason: String| (vec![ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())], None);
+    let artifact = dump.origin.artifact();
+    let failed = |reason: String| (vec![ArtifactRecord::failed(artifact, reason, begun.elapsed())], None);
     let name = dump.file();
-    let path = bundle.unfinished(PIPE);
+    let is_piped = takes_pipes(&session.version);
+    let way = if is_piped { PIPE } else { PLAIN };
+    let path = bundle.unfinished(way);
     let quoted = match quotable(&path) {
         Ok(quoted) => quoted,
         Err(reason) => return failed(reason),
     };
     let (sink, task) = match upload {
         Some(upload) => {
-            let note = bundle.upload_note(&name);
-            let (parts, task) = send_parts(upload, move || drop(std::fs::remove_file(note)));
+            let (parts, task) = send_parts(upload);
             (HeapSink::Bucket(parts), Some(task))
         }
         None => match bundle.open(&name) {
@@ -53,7 +63,15 @@ pub(super) async fn stream_heap(
         },
     };
     let owner = other_user(session);
-    let made = DumpPipe::make(&path, &session.version, owner);
+    let has_answered = Arc::new(AtomicBool::new(false));
+    let made = if is_piped {
+        DumpStream::through_pipes(&path, &session.version, owner)
+    } else {
+        let has_answered = Arc::clone(&has_answered);
+        let is_over: IsOver = Arc::new(move || has_answered.load(Ordering::Acquire));
+        let open: Opener = Arc::new(open_plain);
+        Ok(DumpStream::of_file(&path, &session.version, &open, &is_over))
+    };
     let source = match made {
         Ok(source) => source,
         Err(error) => {
@@ -65,14 +83,20 @@ pub(super) async fn stream_heap(
     // Also if we are not asked for any longer: the JVM must not wait for a reader.
     let cut = CutWhenDropped(source.cut());
     let recipe = dump.recipe.clone();
+    let version = session.version.clone();
     // It reads before the JVM is asked to write.
     let piped = tokio::task::spawn_blocking(move || {
         let mixes_names = source.mixes_names();
         let cut = source.cut();
-        pipe(source, sink, &recipe, mixes_names, || cut.is_due())
+        pipe(with_lengths(source, &version), sink, &recipe, mixes_names, || cut.is_due())
     });
+    let written = async {
+        let answer = let_jvm_write(session, bundle, &line, deadline).await;
+        has_answered.store(true, Ordering::Release);
+        answer
+    };
     let outcome = tokio::select! {
-        answer = let_jvm_write(session, bundle, &line, deadline) => match answer {
+        answer = written => match answer {
             Ok(Ok((status, text))) => match judge_dump(status, &text) {
                 DumpOutcome::Created => Outcome::Whole,
                 DumpOutcome::Failed(reason) => Outcome::Failed(reason),
@@ -86,11 +110,17 @@ pub(super) async fn stream_heap(
     if outcome != Outcome::Whole {
         cut.0.now();
     }
+    // A file has been followed to its end by the time that this is over; a pipe is at it.
+    let patience = if is_piped {
+        LAST_PIECES
+    } else {
+        deadline.saturating_duration_since(Instant::now()).max(LAST_PIECES)
+    };
     if owner.is_some() {
         // Not taken back where the answer did not come.
         drop(bundle.take_back());
     }
-    let done = match timeout(LAST_PIECES, piped).await {
+    let done = match timeout(patience, piped).await {
         Ok(Ok(piped)) => judge(bundle, dump, piped, task, &outcome, begun).await,
         Ok(Err(error)) => {
             bundle.discard(&name);
@@ -98,8 +128,114 @@ pub(super) async fn stream_heap(
         }
         Err(_) => failed(format!("{} takes no more of it", bundle.folder().display())),
     };
-    bundle.discard(PIPE);
+    bundle.discard(way);
     done
+}
+
+/// One with true lengths, of any JVM.
+fn with_lengths(source: DumpStream, version: &Version) -> Box<dyn Read + Send> {
+    if takes_pipes(version) { Box::new(source) } else { Box::new(Resegmented::new(source)) }
+}
+
+/// A JVM has written it as its own user, where it could also make links.
+fn open_plain(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.nlink() == 1 {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a plain file"))
+    }
+}
+
+/// Takes the dump that a JVM makes of itself for an OutOfMemoryError, while it writes or later.
+/// It is gone from `path` then: its blocks are given back as they are read.
+pub(super) async fn follow_heap(
+    files: &CrashFiles,
+    path: PathBuf,
+    bundle: &Bundle,
+    dump: &HeapDump,
+    over: impl Future<Output = ()>,
+) -> Vec<ArtifactRecord> {
+    let begun = Instant::now();
+    let failed =
+        |reason: String| vec![ArtifactRecord::failed(dump.origin.artifact(), reason, begun.elapsed())];
+    let name = dump.file();
+    let sink = match bundle.open(&name) {
+        Ok((_, file)) => HeapSink::File(Careful::new(file, bundle)),
+        Err(error) => return failed(format!("cannot write {name}: {error}")),
+    };
+    let cut = CutWhenDropped(Cut::default());
+    let (recipe, files, from) = (dump.recipe.clone(), files.clone(), path.clone());
+    let until = cut.0.clone();
+    let mut piped = std::pin::pin!(elsewhere(move || {
+        let open: Opener = Arc::new({
+            let files = files.clone();
+            move |path| files.open_to_punch(path)
+        });
+        let is_over: IsOver = Arc::new({
+            let (files, until) = (files.clone(), until.clone());
+            move || until.is_due() || !files.is_alive()
+        });
+        let is_packed = match first_bytes(&from, &open, &is_over)? {
+            Some(first) => first != PLAIN_BEGIN,
+            None => return Err(io::Error::other("nothing was written to it")),
+        };
+        let over = || until.is_due();
+        if is_packed {
+            // `-XX:HeapDumpGzipLevel`
+            let source = DumpStream::of_file_as_it_is(&from, &open, &is_over);
+            return Ok(pipe(Unpacked::new(source)?, sink, &recipe, false, over));
+        }
+        let source = DumpStream::of_file(&from, files.version(), &open, &is_over);
+        let mixes_names = source.mixes_names();
+        Ok(pipe(with_lengths(source, files.version()), sink, &recipe, mixes_names, over))
+    }));
+    let (piped, outcome) = tokio::select! {
+        piped = &mut piped => (Ok(piped), Outcome::Whole),
+        () = over => {
+            cut.0.now();
+            (timeout(LAST_PIECES, piped).await, Outcome::OutOfTime)
+        }
+    };
+    let refused = |reason: String| {
+        bundle.discard(&name);
+        failed(format!("cannot take {}: {reason}", path.display()))
+    };
+    match piped {
+        Ok(Ok(Ok(piped))) => {
+            let records = judge(bundle, dump, piped, None, &outcome, begun).await.0;
+            if records.first().is_some_and(|record| record.file.is_some()) {
+                // What is left of it is no dump.
+                drop(std::fs::remove_file(&path));
+            }
+            records
+        }
+        Ok(Ok(Err(error))) => refused(error.to_string()),
+        Ok(Err(reason)) => refused(reason),
+        Err(_) => refused(format!("{} takes no more of it", bundle.folder().display())),
+    }
+}
+
+/// What no compressed file begins with.
+const PLAIN_BEGIN: [u8; 4] = *b"JAVA";
+
+/// Once they are there.
+fn first_bytes(path: &Path, open: &Opener, is_over: &IsOver) -> io::Result<Option<[u8; 4]>> {
+    let file = open(path)?;
+    loop {
+        let is_over = is_over();
+        let mut first = [0; PLAIN_BEGIN.len()];
+        match file.read_exact_at(&mut first, 0) {
+            Ok(()) => return Ok(Some(first)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !is_over => {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// How it went by the JVM's words.
@@ -126,7 +262,7 @@ pub(super) async fn convert(bundle: &Bundle, dump: &HeapDump, plain: ArtifactRec
     let failed = |reason: String| {
         // A dump with its secrets is not what was asked for.
         drop(std::fs::remove_file(&path));
-        vec![ArtifactRecord::failed(ARTIFACT, reason, took + begun.elapsed())]
+        vec![ArtifactRecord::failed(dump.origin.artifact(), reason, took + begun.elapsed())]
     };
     let source = match File::open(&path) {
         Ok(file) => file,
@@ -178,7 +314,8 @@ async fn judge(
     let took = begun.elapsed();
     let Piped { plain, stored, summary, structure, names, sink } = piped;
     let trouble = trouble(&name, plain.bytes(), &structure, &sink, outcome);
-    let failed = |reason: String| (vec![ArtifactRecord::failed(ARTIFACT, reason, took)], None);
+    let artifact = dump.origin.artifact();
+    let failed = |reason: String| (vec![ArtifactRecord::failed(artifact, reason, took)], None);
     let is_sound = sink.is_ok();
     let objects = summary.objects;
     if let (0, Some(reason)) = (objects, &trouble) {
@@ -214,8 +351,8 @@ async fn judge(
         }
     }
     let record = match trouble {
-        None => ArtifactRecord::complete(ARTIFACT, &file, took),
-        Some(reason) => ArtifactRecord::partial(ARTIFACT, &file, reason, took),
+        None => ArtifactRecord::complete(artifact, &file, took),
+        Some(reason) => ArtifactRecord::partial(artifact, &file, reason, took),
     };
     let redaction = Some(dump.recipe.redaction).filter(|how| *how != Redaction::None);
     let content = Content::new(plain, objects, redaction.map(Redaction::word));
@@ -234,9 +371,9 @@ async fn judge(
         if let (Some(heap), Status::Complete) = (records.first_mut(), made.status) {
             *heap = heap.clone().with_note(&format!("it goes on from {file}: decrypt that one first"));
         }
-        records.push(made.made_of(ARTIFACT));
+        records.push(made.made_of(artifact));
     }
-    records.extend(summaries(bundle, &summary));
+    records.extend(summaries(bundle, dump, &summary));
     (records, tail)
 }
 
@@ -272,13 +409,13 @@ fn trouble(
 }
 
 /// What it amounts to, as text and JSON.
-fn summaries(bundle: &Bundle, summary: &Summary) -> Vec<ArtifactRecord> {
-    let text = small_file(bundle, SUMMARY, "heap-summary.txt", summary.to_string().as_bytes());
+fn summaries(bundle: &Bundle, dump: &HeapDump, summary: &Summary) -> Vec<ArtifactRecord> {
+    let text = small_file(bundle, SUMMARY, &dump.summary_file("txt"), summary.to_string().as_bytes());
     let json = match serde_json::to_vec_pretty(summary) {
-        Ok(bytes) => small_file(bundle, SUMMARY, "heap-summary.json", &bytes),
+        Ok(bytes) => small_file(bundle, SUMMARY, &dump.summary_file("json"), &bytes),
         Err(error) => ArtifactRecord::failed(SUMMARY, error.to_string(), Duration::ZERO),
     };
-    [text, json].map(|record| record.made_of(ARTIFACT)).into()
+    [text, json].map(|record| record.made_of(dump.origin.artifact())).into()
 }
 
 fn small_file(bundle: &Bundle, artifact: &'static str, file: &str, bytes: &[u8]) -> ArtifactRecord {

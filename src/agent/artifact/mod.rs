@@ -24,7 +24,7 @@ pub(super) use crash::collect as collect_crash;
 pub(super) use files::capture_files;
 pub(super) use gc_log::{GcLog, capture_gc_log};
 pub(super) use heap::quotable;
-pub use heap::{HeapDump, capture_heap};
+pub use heap::{HeapDump, Origin, capture_heap};
 pub(super) use heap::{Remote, send_heap};
 pub(super) use logs::capture_logs;
 pub(super) use os::capture_os;

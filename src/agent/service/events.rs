@@ -168,7 +168,10 @@ impl Agent<'_> {
             trigger = Trigger::OutOfMemory;
             ended = format!("{ended}: out of memory ({reason})");
             warn!("the main process ended for want of memory: {reason}");
-            verdict.join(self.rules.happened(&trigger, situation, now));
+            // Unless its evidence was taken while it wrote its dump.
+            if !self.is_out_of_memory {
+                verdict.join(self.rules.happened(&trigger, situation, now));
+            }
         }
         let Some(longest) = self.longest(&verdict.act) else { return };
         let until = Instant::now() + longest;

@@ -64,6 +64,8 @@ struct Agent<'a> {
     main: Option<Pid>,
     main_started: SystemTime,
     crash_files: Option<CrashFiles>,
+    /// It wrote a heap dump for an OutOfMemoryError, and a rule has acted on that.
+    is_out_of_memory: bool,
     session: Option<Session>,
     warming: Option<Pending<'a, Option<Attached>>>,
     lost: Vec<Lost>,
@@ -163,6 +165,7 @@ pub(super) async fn serve(
         main: None,
         main_started: SystemTime::now(),
         crash_files: None,
+        is_out_of_memory: false,
         session: None,
         warming: None,
         lost,
@@ -255,11 +258,12 @@ impl Agent<'_> {
     fn attached(&mut self, attached: Option<Attached>) {
         self.warming = None;
         let Some(Attached { session, heap_dump }) = attached else { return };
-        let mut files = CrashFiles::of(&session.target, self.main_started);
+        let mut files = CrashFiles::of(&session, self.main_started);
         if let Some(path) = heap_dump {
             files.dump_heap_to(path);
         }
         self.crash_files = Some(files);
+        self.is_out_of_memory = false;
         self.watch.jvm_is_there(&session);
         self.rules.renew(|on| matches!(on, Trigger::Deadlock { .. } | Trigger::OutOfMemory));
         self.session = Some(session);

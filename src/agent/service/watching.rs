@@ -313,8 +313,9 @@ impl Agent<'_> {
                 None => found = Some((name, verdict)),
             }
         };
-        if self.crash_files.as_ref().and_then(CrashFiles::finished_heap_dump).is_some() {
+        if self.crash_files.as_ref().and_then(CrashFiles::heap_dump).is_some() {
             let verdict = self.rules.once(|on| *on == Trigger::OutOfMemory, situation, now);
+            self.is_out_of_memory |= !verdict.act.is_empty();
             add(Trigger::OutOfMemory.name(), verdict);
         }
         let target = self.session.as_ref().map(|session| &session.target);

@@ -3,6 +3,7 @@
 //! Figures of one machine at one moment: read the ratios.
 
 mod dumps;
+mod hprof;
 mod init;
 mod stream;
 
@@ -15,8 +16,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("init") => init::run(),
         Some("dumps") => dumps::run(),
+        Some("hprof") => hprof::run(),
         Some("stream") => stream::run(arguments.get(1..).unwrap_or_default()),
-        _ => bail!("say which: `cargo xtask bench init`, `dumps` or `stream`"),
+        _ => bail!("say which: `cargo xtask bench init`, `dumps`, `hprof` or `stream`"),
     }
 }
 
