@@ -25,6 +25,9 @@ pub const KERNEL: u8 = 243;
 /// A fault of bookend itself.
 pub const INTERNAL: u8 = 244;
 
+/// A helper process did not become ready, or ended more often than its limit allows.
+pub const HELPER: u8 = 245;
+
 /// The code a shell reports for death by a signal: `128 + number`.
 pub fn of_signal(signal: crate::units::Signal) -> u8 {
     128_u8.saturating_add(u8::try_from(signal.number()).unwrap_or(0))

@@ -34,6 +34,7 @@ public final class SickService {
         "  /health             200 {\"status\":\"UP\"} or 503 {\"status\":\"DOWN\"}",
         "  /break              /health answers 503 from now on",
         "  /heal               /health answers 200 again",
+        "  /slow?time=2s       is answered after that time",
         "  /hang               no request is answered from now on; no CPU is used",
         "  /spin               one thread burns a CPU and hardly ever reaches a safepoint",
         "  /deadlock           threads transfer-a and transfer-b deadlock on two monitors",
@@ -180,6 +181,10 @@ public final class SickService {
             case "/heal":
                 healthy = path.equals("/heal");
                 return done("health is " + (healthy ? "UP" : "DOWN"));
+            case "/slow":
+                System.out.println("sick-service: slow request");
+                pause(query.amount("time", "2s", TIME_UNITS));
+                return done("that took its time");
             case "/hang":
                 hanging = true;
                 return done("every request hangs from now on");

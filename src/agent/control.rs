@@ -33,6 +33,8 @@ pub enum Request {
     Release,
     /// An event, now.
     Dump,
+    /// A stop's event, now.
+    Prestop,
     /// What happened so far; and what happens from now on.
     Events {
         follow: bool,
@@ -41,6 +43,8 @@ pub enum Request {
 
 /// An answer that begins so is none: its rest says why.
 pub const ERROR: &str = "error: ";
+/// The answer to [`Request::Prestop`] where no rule acts.
+pub const NOTHING: &str = "nothing\n";
 
 impl Request {
     /// The wire form: one line.
@@ -50,6 +54,7 @@ impl Request {
             Self::Hold(span) => format!("hold {}\n", span.as_millis()),
             Self::Release => "release\n".to_owned(),
             Self::Dump => "dump\n".to_owned(),
+            Self::Prestop => "prestop\n".to_owned(),
             Self::Events { follow: false } => "events\n".to_owned(),
             Self::Events { follow: true } => "follow\n".to_owned(),
         }
@@ -61,6 +66,7 @@ impl Request {
             ("status", None) => Self::Status,
             ("release", None) => Self::Release,
             ("dump", None) => Self::Dump,
+            ("prestop", None) => Self::Prestop,
             ("events", None) => Self::Events { follow: false },
             ("follow", None) => Self::Events { follow: true },
             ("hold", Some(span)) => Self::Hold(Duration::from_millis(span.parse().ok()?)),

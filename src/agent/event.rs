@@ -4,6 +4,7 @@ use super::artifact::{HeapDump, Origin, capture_logs, capture_os, collect_crash}
 use super::budget::Rates;
 use super::ladder::{Ladder, push};
 use super::storing::{Tail, rfc3339};
+use super::who::Who;
 use crate::config::Capture;
 use crate::evidence::{self, Bundle, Jvm, Lost, Manifest, Status};
 use crate::facts::processes::Process;
@@ -95,6 +96,7 @@ impl Captured {
 #[derive(Clone, Debug)]
 pub(super) struct Means<'a> {
     pub(super) plan: &'a Plan,
+    pub(super) who: Who,
     /// By hooks.
     pub(super) exported: &'a Variables,
     pub(super) evidence: &'a Evidence,
@@ -110,7 +112,8 @@ pub(super) struct Means<'a> {
 
 /// Captures what the rules ask for.
 pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Captured> {
-    let Means { plan, exported, evidence, store, main, session, ring, inherited, mut rates, lost } = means;
+    let Means { plan, who, exported, evidence, store, main, session, ring, inherited, mut rates, lost } =
+        means;
     let began = SystemTime::now();
     let rules: Vec<_> = occasion.rules.iter().filter_map(|index| evidence.rules.get(*index)).collect();
     let wanted = if occasion.is_last {
@@ -129,9 +132,11 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
         }
     };
     let service = evidence::Service {
-        name: plan.service.clone(),
-        task: plan.task.clone(),
+        name: who.service.clone(),
+        task: who.task.clone(),
         platform: plan.platform.name(),
+        image_digest: who.image_digest.clone(),
+        details: who.details.iter().cloned().collect(),
     };
     let event = evidence::Event {
         id: bundle.id(),

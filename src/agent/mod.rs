@@ -11,6 +11,7 @@ mod budget;
 mod control;
 mod elsewhere;
 mod event;
+mod gate;
 mod health;
 mod journal;
 mod ladder;
@@ -19,17 +20,21 @@ mod notifying;
 mod platform;
 mod preflight;
 mod prober;
+mod protection;
 mod rules;
 mod sampler;
 mod service;
 mod shipping;
 mod status;
 mod storing;
+mod task;
 mod warm;
+mod who;
 
 pub use artifact::{HeapDump, Origin, capture_heap, capture_histogram, capture_recording, capture_threads};
 pub use budget::Rates;
-pub use control::{ERROR, Request, sockets};
+pub use control::{ERROR, NOTHING, Request, sockets};
+pub use gate::gate;
 pub use journal::{Line, What};
 pub use preflight::preflight;
 pub use prober::Prober;
@@ -64,6 +69,7 @@ pub fn run(
     exported: &Variables,
     link: OwnedFd,
     ring: Option<Ring>,
+    farewell: Option<OwnedFd>,
     for_children: Inherited,
 ) -> u8 {
     let variables = environment_of(&plan.environment, exported, &plan.main);
@@ -73,7 +79,7 @@ pub fn run(
     crate::sys::memory::give_back_what_is_freed();
     match runtime() {
         Ok(runtime) => {
-            let code = runtime.block_on(service::serve(plan, exported, link, ring, for_children));
+            let code = runtime.block_on(service::serve(plan, exported, link, ring, farewell, for_children));
             // A probe that hangs must not hold up the end.
             runtime.shutdown_background();
             code

@@ -15,7 +15,8 @@ Exit codes of `run`:
   127  a command was not found        241  preflight failed
   a failed hook's own code            242  a hook timed out
                                       243  the kernel refused what bookend needs
-                                      244  a fault of bookend itself";
+                                      244  a fault of bookend itself
+                                      245  a helper process could not be kept";
 
 /// The ENTRYPOINT of JVM containers: ordered hooks before the service,
 /// supervision as PID 1, evidence and a clean stop after it.
@@ -53,6 +54,11 @@ pub(super) enum Verb {
     /// Keep this container for investigation: after a crash, or at a stop as long as it allows
     #[cfg(feature = "agent")]
     Hold(Hold),
+    /// Take a stop's evidence now: for Kubernetes' preStop hook
+    #[cfg(feature = "agent")]
+    Prestop(Prestop),
+    /// Convert supervisord.conf: the configuration on standard output, remarks on standard error
+    Import(Import),
     /// End a hold
     #[cfg(feature = "agent")]
     Release,
@@ -294,4 +300,24 @@ fn level(text: &str) -> Result<Level, String> {
 #[cfg(feature = "agent")]
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     crate::units::parse_duration(text)
+}
+
+/// What `import` needs to know.
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The program whose end is the container's, if it is not the only one or the only JVM
+    #[arg(long, value_name = "NAME")]
+    pub(super) main: Option<String>,
+    /// supervisord.conf
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+}
+
+/// What `prestop` needs to know.
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+pub(super) struct Prestop {
+    /// How long it may take; the grace period counts meanwhile
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = crate::units::parse_duration)]
+    pub(super) timeout: std::time::Duration,
 }

@@ -1,9 +1,9 @@
 //! `bookend dump threads|histogram|heap|jfr|all`: evidence by hand.
 
-use super::arguments::{Dump, DumpArtifact, DumpFormat};
+use super::arguments::{Dump, DumpArtifact, DumpFormat, Prestop};
 use super::{client, operator, output};
 use crate::agent::{
-    ERROR, HeapDump, Origin, Rates, Request, capture_heap, capture_histogram, capture_recording,
+    ERROR, HeapDump, NOTHING, Origin, Rates, Request, capture_heap, capture_histogram, capture_recording,
     capture_threads,
 };
 use crate::config::Recording;
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) fn dump(arguments: &Dump) -> u8 {
     let begun = client::Begun::default();
     match (&arguments.to, arguments.artifact) {
-        (None, DumpArtifact::All) => client::block_on(&begun, by_the_agent(arguments.timeout)),
+        (None, DumpArtifact::All) => client::block_on(&begun, by_the_agent(Request::Dump, arguments.timeout)),
         (to, _) => {
             let to = to.clone().unwrap_or_else(|| PathBuf::from("."));
             client::block_on(&begun, take(arguments, &to, &begun))
@@ -32,9 +32,20 @@ pub(super) fn dump(arguments: &Dump) -> u8 {
     }
 }
 
+/// What a stop would capture, now; nothing where no rule asks for it. It never fails for want of
+/// evidence: the kubelet would tell of a failed hook, and go on all the same.
+pub(super) fn prestop(arguments: &Prestop) -> u8 {
+    let begun = client::Begun::default();
+    client::block_on(&begun, by_the_agent(Request::Prestop, arguments.timeout))
+}
+
 /// An event as a rule would set it off: to the store, without secrets, with a manifest.
-async fn by_the_agent(limit: Duration) -> Result<(), String> {
-    let answer = operator::ask(Request::Dump)?;
+async fn by_the_agent(request: Request, limit: Duration) -> Result<(), String> {
+    let answer = operator::ask(request)?;
+    if answer == NOTHING {
+        output::say("no rule asks for evidence at a stop like this\n");
+        return Ok(());
+    }
     if let Some(reason) = answer.strip_prefix(ERROR) {
         return Err(reason.trim_end().to_owned());
     }

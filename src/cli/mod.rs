@@ -15,6 +15,7 @@ mod events;
 mod healthcheck;
 #[cfg(feature = "agent")]
 mod hprof;
+mod import;
 #[cfg(feature = "agent")]
 mod jcmd;
 #[cfg(feature = "agent")]
@@ -65,6 +66,9 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
         Verb::Events(arguments) => events::events(&arguments),
         #[cfg(feature = "agent")]
         Verb::Hold(hold) => operator::hold(&hold),
+        #[cfg(feature = "agent")]
+        Verb::Prestop(arguments) => dump::prestop(&arguments),
+        Verb::Import(arguments) => import::import(&arguments),
         #[cfg(feature = "agent")]
         Verb::Release => operator::release(),
     };

@@ -20,7 +20,6 @@ pub(super) fn complain(text: &str) {
 }
 
 /// `error: …` to standard error.
-#[cfg(feature = "agent")]
 pub(super) fn error(text: &str) {
     complain(&format!("error: {text}\n"));
 }

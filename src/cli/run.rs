@@ -52,11 +52,16 @@ pub(super) fn refusal(diagnostics: &Diagnostics) -> String {
 const ROLES: Roles = Roles {
     preflight: crate::agent::preflight,
     prepare_agent: crate::agent::prepare,
+    gate: crate::agent::gate,
     agent: crate::agent::run,
 };
 
 /// Without the agent there is nothing to fork for; the plan has refused
 /// whatever would need it.
 #[cfg(not(feature = "agent"))]
-const ROLES: Roles =
-    Roles { preflight: |_| exit::INTERNAL, prepare_agent: |_| {}, agent: |_, _, _, _, _| exit::INTERNAL };
+const ROLES: Roles = Roles {
+    preflight: |_| exit::INTERNAL,
+    prepare_agent: |_| {},
+    gate: |_, _, _| exit::INTERNAL,
+    agent: |_, _, _, _, _, _| exit::INTERNAL,
+};

@@ -2,6 +2,7 @@
 
 use super::diagnostics::{Diagnostic, Diagnostics, Place};
 use super::document::{Node, Table, Value, parse};
+use super::expand::expand;
 use super::journal::Entry;
 use super::reader::{Context, Reader};
 use super::sections::Config;
@@ -35,6 +36,7 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
             Ok(text) => {
                 let source = diagnostics.add_source(path.display().to_string(), text.clone());
                 root = parse(&text, source, &mut diagnostics);
+                expand(&mut root, &inputs.environment, &mut diagnostics);
                 written = true;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_required => {}

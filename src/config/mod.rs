@@ -12,13 +12,16 @@ mod capture;
 mod condition;
 mod diagnostics;
 mod document;
+mod expand;
 mod health;
 mod journal;
 mod jvm;
 mod layers;
 mod notify;
 mod output;
+mod process;
 mod reader;
+mod release;
 mod rules;
 mod sections;
 mod store;
@@ -34,6 +37,8 @@ pub use jvm::DiagnosticOption;
 pub use layers::{Inputs, load};
 pub use notify::{Notify, Webhook};
 pub use output::Output;
+pub use process::{MainRestart, Process, Ready, Restart, Start};
+pub use release::{OnMismatch, Release};
 pub use rules::{LastResort, Limit, When, default_rules};
 pub use sections::{
     Config, Exit, Hook, Log, Main, OnFailure, Partial, Preflight, Rule, Service, Stage, Stop,

@@ -8,7 +8,9 @@ use super::health::Health;
 use super::jvm::Jvm;
 use super::notify::Notify;
 use super::output::Output;
+use super::process::{MainRestart, Process};
 use super::reader::{Context, Reader};
+use super::release::Release;
 use super::rules::{LastResort, Limit, When};
 use super::store::{Spool, Store};
 use super::trigger::Trigger;
@@ -26,6 +28,7 @@ pub struct Config {
     /// and logs nothing but trouble.
     pub is_written: bool,
     pub service: Service,
+    pub release: Release,
     pub main: Main,
     pub stop: Stop,
     /// `[signals]`
@@ -35,6 +38,7 @@ pub struct Config {
     pub health: Health,
     pub jvm: Jvm,
     pub hooks: Vec<Hook>,
+    pub processes: Vec<Process>,
     pub rules: Vec<Rule>,
     pub notify: Vec<Notify>,
     pub heap: Heap,
@@ -47,6 +51,7 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Service {
     pub name: Option<Setting<String>>,
+    pub task: Option<Setting<String>>,
 }
 
 /// `[main]`
@@ -60,6 +65,8 @@ pub struct Main {
     pub stop_signal: Option<Setting<Signal>>,
     pub reserve: Option<Setting<Duration>>,
     pub output: Option<Setting<Output>>,
+    pub restart: Setting<MainRestart>,
+    pub restart_limit: Setting<Limit>,
 }
 
 /// `[stop]`
@@ -68,6 +75,10 @@ pub struct Stop {
     pub grace: Option<Setting<Duration>>,
     pub margin: Option<Setting<Duration>>,
     pub signals: Setting<Vec<Signal>>,
+    /// The service goes on so long after a stop signal, as requests still come.
+    pub linger: Setting<Duration>,
+    /// Where Kubernetes looks for a last word.
+    pub termination_message: Option<Setting<PathBuf>>,
 }
 
 /// `[exit]`
@@ -162,6 +173,7 @@ pub struct Log {
 impl Config {
     pub(super) fn read(mut root: Reader<'_>, is_written: bool, context: &mut Context) -> Self {
         let service = root.section("service", context);
+        let release = root.section("release", context);
         let main = root.section("main", context);
         let stop = root.section("stop", context);
         let signals = root.or("signals", BTreeMap::new(), context);
@@ -170,6 +182,7 @@ impl Config {
         let health = root.section("health", context);
         let jvm = root.section("jvm", context);
         let hooks = root.list("hook", context);
+        let processes = root.list("process", context);
         let rules = root.list("rule", context);
         let notify = root.list("notify", context);
         let heap = root.section("heap", context);
@@ -180,6 +193,7 @@ impl Config {
         Self {
             is_written,
             service: Service::read(service, context),
+            release: Release::read(release, context),
             main: Main::read(main, context),
             stop: Stop::read(stop, context),
             signals,
@@ -188,6 +202,7 @@ impl Config {
             health: Health::read(health, context),
             jvm: Jvm::read(jvm, context),
             hooks: hooks.into_iter().filter_map(|hook| Hook::read(hook, context)).collect(),
+            processes: processes.into_iter().filter_map(|process| Process::read(process, context)).collect(),
             rules: rules.into_iter().filter_map(|rule| Rule::read(rule, context)).collect(),
             notify: notify.into_iter().map(|notify| Notify::read(notify, context)).collect(),
             heap: Heap::read(heap, context),
@@ -200,7 +215,7 @@ impl Config {
 
 impl Service {
     fn read(mut reader: Reader<'_>, context: &mut Context) -> Self {
-        let section = Self { name: reader.optional("name", context) };
+        let section = Self { name: reader.optional("name", context), task: reader.optional("task", context) };
         reader.finish(context);
         section
     }
@@ -217,6 +232,12 @@ impl Main {
             stop_signal: reader.optional("stop_signal", context),
             reserve: reader.optional("reserve", context),
             output: reader.optional("output", context),
+            restart: reader.or("restart", MainRestart::Never, context),
+            restart_limit: reader.or(
+                "restart_limit",
+                Limit { times: 5, per: Duration::from_hours(1) },
+                context,
+            ),
         };
         reader.finish(context);
         section
@@ -229,6 +250,8 @@ impl Stop {
             grace: reader.optional("grace", context),
             margin: reader.optional("margin", context),
             signals: reader.or("signals", vec![Signal::TERM, Signal::INT], context),
+            linger: reader.or("linger", Duration::ZERO, context),
+            termination_message: reader.optional("termination_message", context),
         };
         reader.finish(context);
         section

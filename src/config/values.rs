@@ -76,6 +76,24 @@ impl Words for super::store::ServerEncryption {
         (Self::KmsTwice.word(), Self::KmsTwice),
     ];
 }
+impl Words for super::release::OnMismatch {
+    const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("warn", Self::Warn)];
+}
+impl Words for super::process::Start {
+    const WORDS: &'static [(&'static str, Self)] = &[("before", Self::Before), ("after", Self::After)];
+}
+impl Words for super::process::Restart {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("never", Self::Never), ("on-failure", Self::OnFailure), ("always", Self::Always)];
+}
+impl Words for super::process::MainRestart {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("never", Self::Never),
+        ("on-unhealthy", Self::OnUnhealthy),
+        ("on-failure", Self::OnFailure),
+        ("always", Self::Always),
+    ];
+}
 impl Words for super::sections::Partial {
     const WORDS: &'static [(&'static str, Self)] = &[("keep", Self::Keep), ("discard", Self::Discard)];
 }
@@ -127,6 +145,10 @@ read_as_words! {
     Redaction => "what to take out of a heap dump: \"none\", \"strings\" or \"primitives\"",
     Compression => "\"zstd\", \"auto\", \"gzip\" or \"none\"",
     super::store::ServerEncryption => "\"AES256\", \"aws:kms\" or \"aws:kms:dsse\"",
+    super::release::OnMismatch => "\"stop\" or \"warn\"",
+    super::process::Start => "\"before\" or \"after\" the main process",
+    super::process::Restart => "\"never\", \"on-failure\" or \"always\"",
+    super::process::MainRestart => "\"never\", \"on-unhealthy\", \"on-failure\" or \"always\"",
     super::sections::Partial => "\"keep\" or \"discard\"",
     super::rules::LastResort => "\"crash-report\" or \"none\"",
 }

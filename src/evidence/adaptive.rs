@@ -6,6 +6,7 @@
 //! --adapt` does.
 
 use super::encoder::{ZSTD_LEVEL, zstd};
+use nix::time::{ClockId, clock_gettime};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,16 @@ use std::time::{Duration, Instant};
 /// dumps: -10: 1.2 and 598, 0.9 and 286; 2: 2.2 and 169, 1.6 and 112; of 300 MB of each, 2: 0.5 and
 /// 33, 0.6 and 43; 9: 2.1 and 18, 6.2 and 42. What lies in between is hardly faster, or no
 /// smaller, than the one before it. With each, how much longer it takes than another, at worst.
-const LEVELS: [(i32, u32); 3] = [(-10, 6), (ZSTD_LEVEL, 10), (9, 100)];
+const LEVELS: [(i32, u32); 3] = [(-10, 6), (ZSTD_LEVEL, 8), (9, 100)];
 /// Where it begins.
 const FIRST: usize = 1;
 /// A frame of the file: all of it is made at one level. Bytes of the dump.
 const FRAME: u64 = 32 << 20;
+
+/// Of this thread, on a processor: where others want that too, compression looks slower than it is.
+fn processor_time() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+}
 
 /// Every reader takes frames one behind the other for one file (RFC 8878, section 3).
 pub(super) struct Adaptive<W: Write> {
@@ -28,6 +34,8 @@ pub(super) struct Adaptive<W: Write> {
     /// Of this frame.
     taken: u64,
     begun: Instant,
+    /// [`processor_time`] then.
+    begun_own: Option<Duration>,
     waited: Duration,
     /// When the last write ended.
     last: Instant,
@@ -40,7 +48,8 @@ impl<W: Write> Adaptive<W> {
         let level = FIRST;
         let frame = Some(zstd(level_of(level), threads, Timed { to, took: Duration::ZERO })?);
         let now = Instant::now();
-        Ok(Self { frame, threads, level, taken: 0, begun: now, waited: Duration::ZERO, last: now })
+        let begun_own = processor_time();
+        Ok(Self { frame, threads, level, taken: 0, begun: now, begun_own, waited: Duration::ZERO, last: now })
     }
 
     /// # Errors
@@ -53,10 +62,16 @@ impl<W: Write> Adaptive<W> {
     fn next_frame(&mut self) -> io::Result<()> {
         let frame = self.frame.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut timed = frame.finish()?;
-        self.level = next_level(self.level, self.begun.elapsed(), self.waited + timed.took);
+        let all = self.begun.elapsed();
+        let mut own = all.saturating_sub(self.waited + timed.took);
+        if let (0, Some(now), Some(then)) = (self.threads, processor_time(), self.begun_own) {
+            own = own.min(now.saturating_sub(then));
+        }
+        self.level = next_level(self.level, all, own);
         timed.took = Duration::ZERO;
         self.frame = Some(zstd(level_of(self.level), self.threads, timed)?);
         (self.taken, self.begun, self.waited) = (0, Instant::now(), Duration::ZERO);
+        self.begun_own = processor_time();
         Ok(())
     }
 }
@@ -69,9 +84,8 @@ fn cost_of(index: usize) -> u32 {
     LEVELS.get(index).map_or(u32::MAX, |(_, cost)| *cost)
 }
 
-/// `all` of a frame's time; `for_others`: what of it somebody else was waited for.
-fn next_level(level: usize, all: Duration, for_others: Duration) -> usize {
-    let own = all.saturating_sub(for_others);
+/// `all` of a frame's time; `own`: what of it was spent on compressing.
+fn next_level(level: usize, all: Duration, own: Duration) -> usize {
     let bound = all * 3 / 4;
     if own > bound {
         return level.saturating_sub(1);
@@ -126,12 +140,12 @@ mod tests {
     #[test]
     fn the_slowest_decides() {
         let second = Duration::from_secs(1);
-        assert_eq!(next_level(FIRST, second, Duration::ZERO), FIRST - 1);
-        assert_eq!(next_level(0, second, Duration::ZERO), 0);
-        assert_eq!(next_level(FIRST, second, second * 2 / 5), FIRST);
-        assert_eq!(next_level(FIRST, second, second * 19 / 20), FIRST + 1);
-        assert_eq!(next_level(0, second, second * 3 / 5), FIRST);
-        assert_eq!(next_level(LEVELS.len() - 1, second, second), LEVELS.len() - 1);
+        assert_eq!(next_level(FIRST, second, second), FIRST - 1);
+        assert_eq!(next_level(0, second, second), 0);
+        assert_eq!(next_level(FIRST, second, second * 3 / 5), FIRST);
+        assert_eq!(next_level(FIRST, second, second / 20), FIRST + 1);
+        assert_eq!(next_level(0, second, second * 2 / 5), FIRST);
+        assert_eq!(next_level(LEVELS.len() - 1, second, Duration::ZERO), LEVELS.len() - 1);
     }
 
     #[test]

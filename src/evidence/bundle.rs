@@ -216,13 +216,17 @@ pub(super) fn write_record(folder: &Path, name: &str, bytes: &[u8]) -> io::Resul
     fs::rename(&unfinished, folder.join(name))
 }
 
-/// Notes an upload under way, in parts of that size: should we be killed, a later life goes on with
-/// it, or gives it up. Whoever ends it removes the note.
-pub fn note_upload(note: &Path, key: &str, id: &str, part: usize) {
+/// Notes an upload under way: should we be killed, a later life goes on with it, or gives it up.
+/// Whoever ends it removes the note.
+///
+/// `of`: the file that is sent, by its size, and the size of its parts; none of what comes as a
+/// stream, with which nobody can go on.
+pub fn note_upload(note: &Path, key: &str, id: &str, of: Option<(u64, usize)>) {
     let mut options = OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(note);
     // Where it cannot be noted the store's own rules for unfinished uploads must do.
-    drop(file.and_then(|mut file| writeln!(file, "{key}\n{id}\n{part}")));
+    let of = of.map(|(size, part)| format!("{size} {part}")).unwrap_or_default();
+    drop(file.and_then(|mut file| writeln!(file, "{key}\n{id}\n{of}")));
 }
 
 /// Notes that a part has arrived, and what the store calls it.
@@ -240,8 +244,8 @@ pub struct NotedUpload {
     pub key: String,
     /// What the store calls it.
     pub id: String,
-    /// The size of its parts. Bytes.
-    pub part: usize,
+    /// The size of the file that is sent, and of its parts. Bytes.
+    pub of: Option<(u64, usize)>,
     /// Those that have arrived.
     pub parts: Vec<(usize, String)>,
 }
@@ -255,13 +259,14 @@ impl NotedUpload {
         let (Some(key), Some(id)) = (lines.next(), lines.next()) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        let part = lines.next().and_then(|size| size.parse().ok()).unwrap_or(0);
+        let of = lines.next().and_then(|sizes| sizes.split_once(' '));
+        let of = of.and_then(|(size, part)| Some((size.parse().ok()?, part.parse().ok()?)));
         // Killed in the middle of a line: that part is sent once more.
         let parts = lines
             .filter_map(|line| line.split_once(' '))
             .filter_map(|(index, name)| Some((index.parse().ok()?, name.to_owned())))
             .collect();
-        Ok(Self { note: note.to_owned(), key: key.to_owned(), id: id.to_owned(), part, parts })
+        Ok(Self { note: note.to_owned(), key: key.to_owned(), id: id.to_owned(), of, parts })
     }
 
     /// The file that is sent.
@@ -293,7 +298,7 @@ mod tests {
     #[test]
     fn an_upload_is_known_by_its_note() {
         let note = std::env::temp_dir().join(format!("bookend-{}.zst.upload", std::process::id()));
-        note_upload(&note, "a/b.zst", "id", 6);
+        note_upload(&note, "a/b.zst", "id", Some((15, 6)));
         note_part(&note, 0, "\"etag\"");
         note_part(&note, 2, "\"other\"");
         let mut file = OpenOptions::new().append(true).open(&note).expect("there");
@@ -307,7 +312,7 @@ mod tests {
                 note: note.clone(),
                 key: "a/b.zst".to_owned(),
                 id: "id".to_owned(),
-                part: 6,
+                of: Some((15, 6)),
                 parts
             }
         );

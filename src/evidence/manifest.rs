@@ -2,6 +2,7 @@
 
 use super::digest::{Digest, Digested};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The form of this file; raised when a reader would have to change.
@@ -60,6 +61,11 @@ pub struct Service {
     pub name: String,
     pub task: String,
     pub platform: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// What the platform says of it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<&'static str, String>,
 }
 
 /// What set it off.

@@ -211,8 +211,11 @@ fn write_all<S: Sink>(
     let mut sink = Digesting { sink, hasher: Hasher::default() };
     let mut done = compress(pieces, give_back, &mut sink, recipe, part);
     let Digesting { mut sink, hasher } = sink;
-    // There is none where names came first of themselves, or cannot.
-    if let (Ok(()), Ok(bytes)) = (&done, first.recv()) {
+    // There is none where names came first of themselves, or cannot. Not waited for where nothing
+    // is taken any more: whoever reads waits for us then, and the JVM for that.
+    if done.is_ok()
+        && let Ok(bytes) = first.recv()
+    {
         done = sink.put_first(&bytes);
     }
     (hasher.finish(), done.and_then(|()| sink.flush()).map(|()| sink))

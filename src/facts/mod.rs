@@ -5,10 +5,12 @@
 //! is somebody else's, so every parser takes bytes and tolerates nonsense.
 
 pub mod cgroup;
+pub mod identity;
 pub mod platform;
 pub mod processes;
 pub mod users;
 
+pub use identity::{Identity, Named};
 pub use platform::Platform;
 pub use users::Users;
 
@@ -20,6 +22,7 @@ pub struct Facts {
     pub platform: Platform,
     pub users: Users,
     pub host_name: String,
+    pub identity: Identity,
     /// Effective user and group of this process.
     pub user: u32,
     pub group: u32,
@@ -35,10 +38,17 @@ pub struct Facts {
 impl Facts {
     /// Reads everything. Nothing here can fail: what is not there is unknown.
     pub fn gather(environment: Vec<(OsString, OsString)>) -> Self {
+        let platform = Platform::detect(&environment, std::path::Path::exists);
+        let host_name = host_name();
+        let file = |path: &std::path::Path| {
+            let text = std::fs::read_to_string(path).ok()?;
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
         Self {
-            platform: Platform::detect(&environment, std::path::Path::exists),
+            platform,
             users: Users::default(),
-            host_name: host_name(),
+            identity: Identity::read(platform, &environment, &host_name, file),
+            host_name,
             user: nix::unistd::geteuid().as_raw(),
             group: nix::unistd::getegid().as_raw(),
             is_pid_one: nix::unistd::getpid().as_raw() == 1,

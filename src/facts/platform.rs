@@ -36,7 +36,7 @@ impl Platform {
         if variable("NOMAD_ALLOC_ID").is_some() {
             return Self::Nomad;
         }
-        if variable("TITUS_TASK_ID").is_some() {
+        if variable("TITUS_TASK_ID").or(variable("TITUS_CONTAINER_ID")).is_some() {
             return Self::Titus;
         }
         if exists(Path::new("/.dockerenv")) || exists(Path::new("/run/.containerenv")) {

@@ -44,6 +44,8 @@ pub enum Deed {
     Hold { until: Moment },
     /// Nobody does any longer.
     Release,
+    /// The main process is sick, and its evidence is captured: it is to be started again.
+    RestartMain,
 }
 
 impl Fact {
@@ -113,6 +115,7 @@ impl Deed {
             Self::Alive => (7, 0),
             Self::Hold { until } => (8, until.nanoseconds()),
             Self::Release => (9, 0),
+            Self::RestartMain => (10, 0),
         };
         write(buffer, tag, [number, 0, 0, 0])
     }
@@ -130,6 +133,7 @@ impl Deed {
             7 => Self::Alive,
             8 => Self::Hold { until: Moment::from_nanoseconds(number) },
             9 => Self::Release,
+            10 => Self::RestartMain,
             _ => return None,
         })
     }
@@ -203,6 +207,7 @@ mod tests {
             Deed::Alive,
             Deed::Hold { until: moment(7) },
             Deed::Release,
+            Deed::RestartMain,
         ] {
             assert_eq!(Deed::decode(deed.encode(&mut [0; MAXIMUM_SIZE])), Some(deed));
         }

@@ -7,6 +7,7 @@
 //! file opened for appending) they are written first and taken out of the pipe
 //! then: a kill in between repeats at most one pipe's content, and loses none.
 
+use super::labels::{Labelled, label_all};
 use super::ring::Ring;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, splice, tee};
@@ -25,12 +26,34 @@ pub struct Stream<'a> {
     pub to: BorrowedFd<'a>,
 }
 
-/// Carries until the service, and everybody that it started, has closed both. False if
-/// something is left in a pipe: somebody else has to go on.
-pub fn carry(streams: &[Stream<'_>], ring: OwnedFd) -> bool {
+/// Carries until the service, and everybody that it started, has closed both, and helper
+/// processes theirs. False if something is left in a pipe: somebody else has to go on.
+pub fn carry(streams: &[Stream<'_>], labelled: Vec<Labelled<'_>>, ring: Option<OwnedFd>) -> bool {
     // Without one it is passed on all the same.
-    let ring = Ring::open(ring).ok();
+    let ring = ring.and_then(|ring| Ring::open(ring).ok());
     let ring = ring.as_ref();
+    if labelled.is_empty() {
+        return carry_streams(streams, ring);
+    }
+    if streams.is_empty() {
+        return label_all(labelled);
+    }
+    let plain: Vec<BorrowedFd<'_>> = labelled.iter().map(Labelled::source).collect();
+    std::thread::scope(|scope| {
+        let labelling = std::thread::Builder::new().spawn_scoped(scope, || label_all(labelled));
+        match labelling {
+            Ok(labelling) => carry_streams(streams, ring) & labelling.join().unwrap_or(false),
+            // One thread for all: without labels, and in turns.
+            Err(_) => {
+                let to = crate::sys::descriptors::standard_output();
+                let plain: Vec<Stream<'_>> = plain.iter().map(|from| Stream { from: *from, to }).collect();
+                carry_in_turns(streams.iter().chain(&plain).map(Carrier::new).collect(), ring)
+            }
+        }
+    })
+}
+
+fn carry_streams(streams: &[Stream<'_>], ring: Option<&Ring>) -> bool {
     let mut carriers: Vec<Carrier<'_>> = streams.iter().map(Carrier::new).collect();
     let [first, rest @ ..] = carriers.as_mut_slice() else { return true };
     let Some(second) = rest.first_mut() else { return first.carry_on(ring) };
@@ -175,7 +198,7 @@ fn pass_on(stream: &Stream<'_>, bytes: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-fn write_all(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
+pub(super) fn write_all(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
     let mut left = bytes;
     while !left.is_empty() {
         match write(to, left) {

@@ -6,16 +6,20 @@
 
 mod environment;
 mod health;
+mod helpers;
 mod jvm;
 mod notify;
 mod programs;
+mod release;
 mod stop;
 mod store;
 
 pub use environment::{Variables, environment_of};
 pub use health::{HealthPlan, ProbePlan, Thresholds};
+pub use helpers::{HelperPlan, MainRestartPlan};
 pub use notify::NotifyPlan;
 pub use programs::{Backoff, HookPlan, Preflight, Program};
+pub use release::{Release, ReleasePlan};
 pub use stop::StopPlan;
 pub use store::StorePlan;
 
@@ -23,7 +27,7 @@ use crate::config::{
     Capture, Config, Diagnostic, Diagnostics, Format, LastResort, Level, Limit, Partial, Place, Rule,
     Setting, Trigger, When, default_rules,
 };
-use crate::facts::{Facts, Platform};
+use crate::facts::{Facts, Identity, Named, Platform};
 use crate::units::{ByteSize, Recipe};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -31,12 +35,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that will be done, and why.
+#[expect(clippy::struct_excessive_bools, reason = "what was said and what was found, each a fact of its own")]
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The service's name, for bundles and logs.
     pub service: String,
-    /// This one container: its host name, until the platform gives a better one.
+    pub service_source: String,
+    /// Nobody else may name it.
+    pub service_is_configured: bool,
+    /// This one container.
     pub task: String,
+    pub task_source: String,
+    pub task_is_configured: bool,
+    /// What else is known of who it is.
+    pub identity: Identity,
+    /// What is meant to run.
+    pub release: Option<ReleasePlan>,
+    /// Where the last word goes.
+    pub termination_message: Option<PathBuf>,
     pub platform: Platform,
     pub log: Log,
     pub main: Program,
@@ -46,6 +62,10 @@ pub struct Plan {
     pub preflight: Option<Preflight>,
     /// Before the main process, in order.
     pub hooks: Vec<HookPlan>,
+    /// Helper processes, in the order of their start.
+    pub helpers: Vec<HelperPlan>,
+    /// Whether the main process is started again.
+    pub main_restart: MainRestartPlan,
     /// After it, in order.
     pub post_stop: Vec<HookPlan>,
     /// How the service is probed.
@@ -128,6 +148,11 @@ impl Plan {
     pub fn needs_agent(&self) -> bool {
         self.health.is_some() || self.evidence.is_some()
     }
+
+    /// Somebody's output goes through us.
+    pub fn has_output_to_carry(&self) -> bool {
+        self.keep_output.is_some() || self.helpers.iter().any(|helper| helper.has_label)
+    }
 }
 
 /// Makes the plan. `command` is what stood behind `--`; it wins over
@@ -145,14 +170,25 @@ pub fn make(
     let jvm_options =
         main.as_mut().map(|main| jvm::add_options(config, facts, main, diagnostics)).unwrap_or_default();
     let stop = stop::plan(config, facts, &post_stop, diagnostics);
+    let helpers = helpers::plan(config, facts, diagnostics);
     let health = health::plan(config, main.as_ref(), diagnostics);
     // On ECS the container's own health check is heard of through the task metadata.
     let is_told = matches!(facts.platform, Platform::Ecs | Platform::EcsFargate);
+    let main_restart = helpers::main_restart(config, health.is_some(), diagnostics);
     let evidence = evidence(config, facts, health.is_some() || is_told, diagnostics);
     let preflight = programs::preflight(config, diagnostics);
+    let (service, service_source) = service(config, facts, diagnostics);
+    let (task, task_source) = task(config, facts, diagnostics);
     Some(Plan {
-        service: service(config, facts, diagnostics),
-        task: file_name(&facts.host_name),
+        service,
+        service_source,
+        service_is_configured: config.service.name.is_some(),
+        task,
+        task_source,
+        task_is_configured: config.service.task.is_some(),
+        identity: facts.identity.clone(),
+        release: release::plan(config, facts, diagnostics),
+        termination_message: termination_message(config, facts),
         platform: facts.platform,
         log: log(config),
         main: main?,
@@ -161,6 +197,8 @@ pub fn make(
         stop,
         preflight,
         hooks,
+        helpers,
+        main_restart,
         post_stop,
         health,
         evidence,
@@ -182,25 +220,53 @@ fn log(config: &Config) -> Log {
     }
 }
 
-fn service(config: &Config, facts: &Facts, diagnostics: &mut Diagnostics) -> String {
-    let Some(name) = &config.service.name else {
-        return file_name(&facts.host_name);
-    };
+/// The name, and who gave it.
+fn service(config: &Config, facts: &Facts, diagnostics: &mut Diagnostics) -> (String, String) {
+    if let Some(name) = &config.service.name {
+        check_name(name, "the service", diagnostics);
+        return (name.value.clone(), diagnostics.describe(&name.place));
+    }
+    named(facts.identity.service.as_ref(), facts)
+}
+
+fn task(config: &Config, facts: &Facts, diagnostics: &mut Diagnostics) -> (String, String) {
+    if let Some(name) = &config.service.task {
+        check_name(name, "the task", diagnostics);
+        return (name.value.clone(), diagnostics.describe(&name.place));
+    }
+    named(facts.identity.task.as_ref(), facts)
+}
+
+fn named(named: Option<&Named>, facts: &Facts) -> (String, String) {
+    match named {
+        Some(named) => (file_name(&named.name), named.source.clone()),
+        None => (file_name(&facts.host_name), "the host name".to_owned()),
+    }
+}
+
+fn check_name(name: &Setting<String>, whose: &str, diagnostics: &mut Diagnostics) {
     if name.value.is_empty() || file_name(&name.value) != name.value {
         diagnostics.push(
             Diagnostic::error(
-                "cannot use this name for the service",
+                format!("cannot use this name for {whose}"),
                 &name.place,
                 "it becomes a folder's name",
             )
             .help("use letters, digits, `.`, `_` and `-`; not `.` or `-` first"),
         );
     }
-    name.value.clone()
+}
+
+/// The kubelet's own default, where there is one (`terminationMessagePath`).
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+fn termination_message(config: &Config, facts: &Facts) -> Option<PathBuf> {
+    let written = config.stop.termination_message.as_ref().map(|path| path.value.clone());
+    written.or_else(|| (facts.platform == Platform::Kubernetes).then(|| PathBuf::from(TERMINATION_LOG)))
 }
 
 /// `text` as the name of one folder, whatever it was.
-fn file_name(text: &str) -> String {
+pub fn file_name(text: &str) -> String {
     let name: String = text
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })

@@ -181,7 +181,8 @@ pub(super) fn preflight(config: &Config, diagnostics: &mut Diagnostics) -> Optio
         reachable: section.reachable.value.clone(),
         timeout: section.timeout.value,
     };
-    let is_empty = preflight.files.is_empty()
+    let is_empty = config.release.expect.as_ref().is_none_or(|expect| expect.value.is_empty())
+        && preflight.files.is_empty()
         && preflight.variables.is_empty()
         && preflight.writable.is_empty()
         && preflight.reachable.is_empty();
@@ -200,7 +201,7 @@ pub(super) fn check_command(command: &Setting<Vec<String>>, diagnostics: &mut Di
 }
 
 /// Who `user` is; `None` if nobody was named, or we are that user already.
-fn identity(
+pub(super) fn identity(
     user: Option<&Setting<String>>,
     facts: &Facts,
     diagnostics: &mut Diagnostics,
@@ -226,7 +227,7 @@ fn identity(
     }
 }
 
-fn variables(table: &BTreeMap<String, String>) -> Vec<(OsString, OsString)> {
+pub(super) fn variables(table: &BTreeMap<String, String>) -> Vec<(OsString, OsString)> {
     table.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 

@@ -25,6 +25,8 @@ pub struct StopPlan {
     /// process: a platform's default may be shorter than what this task really
     /// has, and an early SIGKILL of ours would be worse than the orchestrator's.
     pub grace_is_known: bool,
+    /// The main process goes on so long, as requests still come.
+    pub linger: Duration,
     /// Kept free at the end, for clocks that disagree.
     pub margin: Duration,
     /// Kept for the main process's own shutdown; evidence never eats it.
@@ -81,6 +83,7 @@ pub(super) fn plan(
         grace,
         grace_source,
         grace_is_known: config.stop.grace.is_some(),
+        linger: config.stop.linger.value,
         margin,
         reserve,
         closing,

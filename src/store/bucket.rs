@@ -198,13 +198,14 @@ impl Bucket {
             self.put_bytes(key, first, labels).await?;
             return Ok(hasher.finish());
         }
-        let noted = self.noted(key, note).await?;
+        let size = source.metadata().await.map_err(unreadable)?.len();
+        let noted = self.noted(key, note, size).await?;
         let goes_on = noted.is_some();
         let mut upload = match noted {
             Some(upload) => upload,
             None => {
                 let mut upload = self.begin(key, labels).await?;
-                upload.note_to(note.to_owned(), key);
+                upload.note_to(note.to_owned(), key, Some(size));
                 upload
             }
         };
@@ -231,10 +232,10 @@ impl Bucket {
         ended.map(|()| hasher.finish())
     }
 
-    /// The upload of `key` that a life which ended has left, if this one cuts files as that did.
-    async fn noted(&self, key: &str, note: &std::path::Path) -> Result<Option<Upload>, String> {
+    /// The upload of that very file that a life which ended has left, cut as this one cuts files.
+    async fn noted(&self, key: &str, note: &std::path::Path, size: u64) -> Result<Option<Upload>, String> {
         let Ok(noted) = NotedUpload::read(note) else { return Ok(None) };
-        if noted.key != key || noted.part != PART || noted.parts.is_empty() {
+        if noted.key != key || noted.of != Some((size, PART)) || noted.parts.is_empty() {
             // Else its parts would stay, unseen and paid for.
             self.abort(&noted.key, &noted.id).await?;
             info!(key = noted.key, "an upload that was cut short is given up");
@@ -330,7 +331,8 @@ async fn open(options: &BucketOptions, connector: &Connector) -> Result<Arc<dyn 
     let retry = RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(200),
-            max_backoff: Duration::from_secs(5),
+            // A dead store is known so soon after it is dead.
+            max_backoff: Duration::from_secs(1),
             base: 2.0,
         },
         max_retries: 20,

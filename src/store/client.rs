@@ -23,7 +23,7 @@ const SLOWEST: u64 = 100 * 1024;
 
 /// A store that has not answered anything for so long is not asked again and again: what waits
 /// for it goes to the spool, and the container may end.
-const DEAD_AFTER: Duration = Duration::from_secs(10);
+const DEAD_AFTER: Duration = Duration::from_secs(6);
 /// What was so long ago says nothing of now.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(45);
 
@@ -76,23 +76,22 @@ impl Connector {
         }
     }
 
-    /// Notes that there was no answer; for how long there has been none.
-    fn unanswered(&self) -> Duration {
+    /// Notes that there was no answer to a request of then; for how long there has been none.
+    fn unanswered(&self, asked: Instant) -> Duration {
         let Ok(mut silence) = self.silence.lock() else { return Duration::ZERO };
         let now = Instant::now();
         let since = match &*silence {
             // Nobody asked in between.
-            Some(silence) if silence.last.elapsed() > FORGOTTEN_AFTER => now,
-            Some(silence) => silence.since,
-            None => now,
+            Some(silence) if silence.last.elapsed() <= FORGOTTEN_AFTER => silence.since,
+            _ => asked,
         };
         *silence = Some(Silence { since, last: now });
         since.elapsed()
     }
 
     /// All requests of ours may be repeated: a part or an object that is put twice is the same.
-    fn refused(&self, error: reqwest::Error) -> HttpError {
-        let kind = if self.unanswered() > DEAD_AFTER {
+    fn refused(&self, asked: Instant, error: reqwest::Error) -> HttpError {
+        let kind = if self.unanswered(asked) > DEAD_AFTER {
             // The only kind that is not tried again.
             HttpErrorKind::Unknown
         } else if error.is_timeout() {
@@ -133,10 +132,11 @@ impl HttpService for Connector {
             let size = u64::try_from(body.content_length()).unwrap_or(u64::MAX);
             *request.timeout_mut() = Some(limit(size));
             *request.body_mut() = Some(reqwest::Body::wrap(body));
-            let response = self.client.execute(request).await.map_err(|error| self.refused(error))?;
+            let asked = Instant::now();
+            let response = self.client.execute(request).await.map_err(|error| self.refused(asked, error))?;
             self.answered();
             let (status, headers) = (response.status(), response.headers().clone());
-            let body = response.bytes().await.map_err(|error| self.refused(error))?;
+            let body = response.bytes().await.map_err(|error| self.refused(asked, error))?;
             let mut answer = HttpResponse::new(body.into());
             *answer.status_mut() = status;
             *answer.headers_mut() = headers;

@@ -17,8 +17,8 @@ const PARALLEL: usize = 2;
 /// S3's own limit.
 const PARTS_LIMIT: usize = 10_000;
 
-/// An upload under way. One that is neither completed nor given up stays at the store: see
-/// [`Upload::id`].
+/// An upload under way. One that is neither completed nor given up stays at the store, under
+/// its id.
 #[derive(Debug)]
 pub struct Upload {
     bucket: Bucket,
@@ -27,24 +27,36 @@ pub struct Upload {
     parts: BTreeMap<usize, PartId>,
     /// Where it is noted as long as somebody else may have to end it.
     note: Option<PathBuf>,
+    /// That somebody can go on with it, part by part.
+    goes_on: bool,
     running: JoinSet<Result<(usize, PartId), String>>,
 }
 
 impl Upload {
     pub(super) fn new(bucket: Bucket, path: Path, id: String) -> Self {
-        Self { bucket, path, id, parts: BTreeMap::new(), note: None, running: JoinSet::new() }
+        Self { bucket, path, id, parts: BTreeMap::new(), note: None, goes_on: false, running: JoinSet::new() }
     }
 
     /// One that a life which ended has begun.
     pub(super) fn noted(bucket: Bucket, path: Path, noted: NotedUpload) -> Self {
         let part = |(index, content_id)| (index, PartId { content_id });
         let parts = noted.parts.into_iter().map(part).collect();
-        Self { bucket, path, id: noted.id, parts, note: Some(noted.note), running: JoinSet::new() }
+        Self {
+            bucket,
+            path,
+            id: noted.id,
+            parts,
+            note: Some(noted.note),
+            goes_on: true,
+            running: JoinSet::new(),
+        }
     }
 
-    /// Notes it, and every part that arrives, for a life that may come after this one.
-    pub fn note_to(&mut self, note: PathBuf, key: &str) {
-        note_upload(&note, key, &self.id, PART);
+    /// Notes it, for a life that may come after this one: of a file of that size with every part
+    /// that arrives.
+    pub fn note_to(&mut self, note: PathBuf, key: &str, size: Option<u64>) {
+        note_upload(&note, key, &self.id, size.map(|size| (size, PART)));
+        self.goes_on = size.is_some();
         self.note = Some(note);
     }
 
@@ -80,7 +92,7 @@ impl Upload {
     async fn arrived(&mut self) -> Result<(), String> {
         match self.running.join_next().await {
             Some(Ok(Ok((index, part)))) => {
-                if let Some(note) = &self.note {
+                if let Some(note) = self.note.as_ref().filter(|_| self.goes_on) {
                     note_part(note, index, &part.content_id);
                 }
                 self.parts.insert(index, part);

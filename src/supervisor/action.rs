@@ -3,8 +3,10 @@
 use super::carrying::Carried;
 use super::children::Children;
 use super::exports::ExportFile;
-use super::state::{Action, Child, Event};
+use super::farewell::{self, Farewell};
+use super::state::{Action, Child, Event, Reason};
 use super::{leftovers, notes};
+use crate::config::Ready;
 use crate::facts::processes::{self, Process};
 use crate::link::{Fact, MAXIMUM_SIZE};
 use crate::output::Ring;
@@ -29,11 +31,16 @@ pub struct Roles {
     /// What the agent needs made while the process still has bookend's own
     /// rights: a store's directory.
     pub prepare_agent: fn(&Plan),
+    /// Waits until a helper process, by its index, is ready; given the socket on which it says
+    /// so, if it does.
+    pub gate: fn(&Plan, usize, Option<OwnedFd>) -> u8,
     /// Runs until the link closes.
-    /// Given what hooks exported, the link, and the ring in which the end of the main
-    /// process's output is.
-    pub agent: fn(&Plan, &Variables, OwnedFd, Option<Ring>, Inherited) -> u8,
+    pub agent: AgentRole,
 }
+
+/// An agent: given what hooks exported, the link, the ring in which the end of the main process's
+/// output is, and the memory in which it leaves where evidence went.
+pub type AgentRole = fn(&Plan, &Variables, OwnedFd, Option<Ring>, Option<OwnedFd>, Inherited) -> u8;
 
 /// Everything that effects need.
 #[derive(Debug)]
@@ -46,6 +53,13 @@ pub(super) struct Effects<'a> {
     pub(super) link: Option<OwnedFd>,
     /// The main process's output, where it goes through us.
     carried: Option<Carried>,
+    /// On which helper processes say that they are ready, by index.
+    notified: Vec<(usize, OwnedFd)>,
+    /// Groups of helper processes that have ended, by index: whoever is left in them is in the way of
+    /// the next one.
+    remains: Vec<(usize, Pid)>,
+    /// Where somebody wants a last word.
+    farewell: Option<Farewell>,
     exported: Variables,
     export_file: Option<ExportFile>,
     /// A group of its own for each child; but on a terminal all share ours, so that
@@ -64,7 +78,7 @@ pub(super) struct Effects<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome {
     pub(super) code: u8,
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     pub(super) main_was_started: bool,
 }
 
@@ -77,6 +91,9 @@ impl<'a> Effects<'a> {
             children: Children::default(),
             link: None,
             carried: None,
+            notified: Vec::new(),
+            remains: Vec::new(),
+            farewell: None,
             exported: Variables::new(),
             export_file: None,
             session: if terminal::has_foreground() { Session::Shared } else { Session::Group },
@@ -118,8 +135,18 @@ impl<'a> Effects<'a> {
             Action::TellMainEnded { status, asked } => self.tell(Fact::MainEnded { status, asked }),
             Action::TellKill { at } => self.tell(Fact::KillComes { at }),
             Action::TellFinish { by } => self.tell(Fact::Finish { by }),
+            Action::LetGoOfOutput => {
+                if let Some(carried) = &mut self.carried {
+                    carried.let_go_of_writers();
+                    carried.let_go_of_helpers();
+                }
+            }
             Action::Note(note) => notes::note(self.plan, note),
-            Action::Exit(_) => {}
+            Action::Exit(code) => {
+                if let (Some(path), Some(outcome)) = (&self.plan.termination_message, outcome) {
+                    farewell::write(path, code, outcome.reason, self.farewell.as_ref());
+                }
+            }
         }
         None
     }
@@ -187,13 +214,21 @@ impl<'a> Effects<'a> {
 
     fn spawn(&mut self, child: Child, outcome: Option<Outcome>) -> Event {
         match child {
-            Child::Preflight | Child::Agent => self.fork_role(child),
+            Child::Preflight | Child::Agent | Child::Gate(_) => {
+                if child == Child::Agent && self.farewell.is_none() && self.plan.termination_message.is_some()
+                {
+                    self.farewell = Farewell::new().ok();
+                }
+                self.fork_role(child)
+            }
+            Child::Helper(index) => self.start_helper(index),
             Child::Carrier => self.start_carrier(),
             Child::Main => {
                 let variables = environment_of(&self.plan.environment, &self.exported, &self.plan.main);
                 let event = self.start(child, &self.plan.main, &variables);
                 // Started or not, nobody else may hold them: the pipes would never end.
-                if let Some(carried) = &mut self.carried {
+                // But where it may be started again.
+                if let Some(carried) = self.carried.as_mut().filter(|_| !self.plan.main_restart.is_ever()) {
                     carried.let_go_of_writers();
                 }
                 if event == Event::Spawned(child)
@@ -223,8 +258,8 @@ impl<'a> Effects<'a> {
     /// Without one the main process prints to our own streams, as it does by default.
     fn start_carrier(&mut self) -> Event {
         let main_runs = self.children.pid_of(Child::Main).is_some();
-        if let (None, Some(keep), false) = (&self.carried, self.plan.keep_output, main_runs) {
-            self.carried = Carried::open(keep, self.plan.main.identity.as_ref());
+        if self.carried.is_none() && !main_runs {
+            self.carried = Carried::open(self.plan);
         }
         if self.carried.is_none() {
             return Event::Skipped(Child::Carrier);
@@ -242,8 +277,15 @@ impl<'a> Effects<'a> {
     fn let_go(&mut self) {
         let link = self.link.as_ref().map(AsRawFd::as_raw_fd);
         let carried = self.carried.as_ref().map(Carried::descriptors).unwrap_or_default();
-        let kept: Vec<RawFd> = link.into_iter().chain([self.signals]).chain(carried).collect();
-        descriptors::close_from(3, &kept);
+        let writers = self.carried.as_ref().map(Carried::writers).unwrap_or_default();
+        let notified = self.notified.iter().map(|(_, socket)| socket.as_raw_fd());
+        let notified = notified.chain(self.farewell.as_ref().map(Farewell::descriptor));
+        let kept: Vec<RawFd> =
+            link.into_iter().chain([self.signals]).chain(carried).chain(writers).chain(notified).collect();
+        // Who is started again is to find what it had.
+        if !self.plan.main_restart.is_ever() {
+            descriptors::close_from(3, &kept);
+        }
         let current = std::env::current_dir().ok();
         self.directory = current.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
         let _stay = std::env::set_current_dir("/");
@@ -262,7 +304,7 @@ impl<'a> Effects<'a> {
             return Event::Skipped(child);
         }
         if let Some(outcome) = outcome {
-            variables.insert("BOOKEND_REASON".into(), outcome.reason.into());
+            variables.insert("BOOKEND_REASON".into(), outcome.reason.word().into());
             variables.insert("BOOKEND_EXIT_CODE".into(), outcome.code.to_string().into());
             variables.insert("BOOKEND_MAIN_STARTED".into(), outcome.main_was_started.to_string().into());
         }
@@ -286,6 +328,31 @@ impl<'a> Effects<'a> {
         self.start(child, &hook.program, &variables)
     }
 
+    fn start_helper(&mut self, index: usize) -> Event {
+        let child = Child::Helper(index);
+        let Some(helper) = self.plan.helpers.get(index) else { return Event::Skipped(child) };
+        let mut variables = environment_of(&self.plan.environment, &self.exported, &helper.program);
+        self.notified.retain(|(known, _)| *known != index);
+        if let Some(at) = self.remains.iter().position(|(known, _)| *known == index) {
+            let (_, leader) = self.remains.swap_remove(at);
+            leftovers::signal_group_of(leader, Signal::KILL);
+        }
+        if helper.ready == Some(Ready::Notify) {
+            match socket::notify() {
+                Ok((socket, name)) => {
+                    variables.insert("NOTIFY_SOCKET".into(), name);
+                    self.notified.push((index, socket));
+                }
+                Err(error) => {
+                    error!("cannot make a socket for the process `{}`: {}", helper.name, error.desc());
+                    return Event::SpawnFailed(child, crate::exit::KERNEL);
+                }
+            }
+        }
+        info!(command = command_line(&helper.program), "process `{}` begins", helper.name);
+        self.start(child, &helper.program, &variables)
+    }
+
     fn start(&mut self, child: Child, program: &Program, variables: &Variables) -> Event {
         let arguments: Option<Vec<CString>> =
             program.arguments.iter().map(|argument| CString::new(argument.as_bytes()).ok()).collect();
@@ -306,8 +373,9 @@ impl<'a> Effects<'a> {
             credentials: program.identity.as_ref().map(credentials),
             attributes: program.attributes.clone(),
             session: self.session,
-            streams: match &self.carried {
-                Some(carried) if child == Child::Main => carried.for_main(),
+            streams: match (&self.carried, child) {
+                (Some(carried), Child::Main) => carried.for_main(),
+                (Some(carried), Child::Helper(index)) => carried.for_helper(index),
                 _ => Streams::Inherited,
             },
         };
@@ -392,8 +460,16 @@ impl<'a> Effects<'a> {
     fn play(&self, child: Child, link: OwnedFd) -> u8 {
         let own = nix::unistd::Pid::from_raw(0);
         let _lost_race = nix::unistd::setpgid(own, own);
-        let carried = self.carried.as_ref().filter(|_| child != Child::Preflight);
-        let kept = carried.map(Carried::descriptors).unwrap_or_default();
+        let is_check = matches!(child, Child::Preflight | Child::Gate(_));
+        let carried = self.carried.as_ref().filter(|_| !is_check);
+        let mut kept = carried.map(Carried::descriptors).unwrap_or_default();
+        let notified = match child {
+            Child::Gate(index) => self.notified.iter().find(|(known, _)| *known == index),
+            _ => None,
+        };
+        kept.extend(notified.map(|(_, socket)| socket.as_raw_fd()));
+        let farewell = self.farewell.as_ref().filter(|_| child == Child::Agent);
+        kept.extend(farewell.map(Farewell::descriptor));
         descriptors::close_from(3, &[kept, vec![link.as_raw_fd()]].concat());
         if let Some(directory) = &self.directory {
             let _stay = nix::unistd::chdir(directory.as_c_str());
@@ -421,17 +497,24 @@ impl<'a> Effects<'a> {
             let for_children = signals::ignore_in_agent(self.inherited);
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-agent");
             entry::set_title("bookend agent");
-            let opened = carried.map(Carried::ring).transpose();
+            let opened = carried.map_or(Ok(None), Carried::ring);
             let ring = opened.unwrap_or_else(|error| {
                 warn!("the service's output cannot be read: {error}");
                 None
             });
-            (self.roles.agent)(self.plan, &self.exported, link, ring, for_children)
+            let farewell = farewell.and_then(|farewell| farewell.share().ok());
+            (self.roles.agent)(self.plan, &self.exported, link, ring, farewell, for_children)
         } else if let (Child::Carrier, Some(carried)) = (child, carried) {
             // It ends when there is nothing more to carry: no signal but KILL reaches it.
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-carrier");
             entry::set_title("bookend carrier");
-            carried.carry()
+            carried.carry(self.plan)
+        } else if let Child::Gate(index) = child {
+            self.inherited.restore();
+            let _cosmetic = nix::sys::prctl::set_name(c"bookend-ready");
+            entry::set_title("bookend readiness");
+            let notified = notified.and_then(|(_, socket)| socket.try_clone().ok());
+            (self.roles.gate)(self.plan, index, notified)
         } else {
             self.inherited.restore();
             let _cosmetic = nix::sys::prctl::set_name(c"bookend-check");
@@ -454,15 +537,22 @@ impl<'a> Effects<'a> {
     }
 
     /// A child of ours is gone; takes in what it leaves.
-    pub(super) fn ended(&mut self, child: Child, status: Status) {
+    pub(super) fn ended(&mut self, child: Child, pid: Pid, status: Status) {
         if self.session == Session::Shared
-            && matches!(child, Child::Hook(_) | Child::Main | Child::PostStop(_))
+            && matches!(child, Child::Hook(_) | Child::Main | Child::Helper(_) | Child::PostStop(_))
         {
             // A shell that died may have kept it.
             terminal::take_foreground();
         }
         match child {
             Child::Agent => self.link = None,
+            Child::Helper(index) if self.session != Session::Shared => {
+                // Workers do not see that their master was killed.
+                for signal in [Signal::TERM, Signal::CONT] {
+                    leftovers::signal_group_of(pid, signal);
+                }
+                self.remains.push((index, pid));
+            }
             Child::Hook(index) => {
                 let Some(file) = self.export_file.take() else {
                     return;

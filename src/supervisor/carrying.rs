@@ -1,7 +1,8 @@
-//! The pipes between the main process and the carrier.
+//! The pipes between the main process, helper processes, and the carrier.
 
 use crate::facts::users::Identity;
 use crate::output::{self, Ring};
+use crate::plan::Plan;
 use crate::sys::descriptors;
 use crate::sys::spawn::Streams;
 use nix::errno::Errno;
@@ -16,47 +17,71 @@ use tracing::{info, warn};
 pub(super) struct Carried {
     output: Option<Pipe>,
     error: Option<Pipe>,
-    ring: OwnedFd,
+    /// By the helper process's index in the plan.
+    labelled: Vec<(usize, Pipe)>,
+    ring: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
 struct Pipe {
     reader: OwnedFd,
-    /// Until the main process has it.
+    /// Until nobody else is given it.
     writer: Option<OwnedFd>,
 }
 
+impl Pipe {
+    /// It is `owner`'s: a program may open its own `/dev/stdout` anew.
+    fn open(owner: Option<&Identity>) -> Result<Self, Errno> {
+        let (reader, writer) = descriptors::pipe()?;
+        if let Some(owner) = owner {
+            let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
+            fchown(&writer, Some(user), Some(group))?;
+        }
+        Ok(Self { reader, writer: Some(writer) })
+    }
+
+    fn writer(&self) -> Option<RawFd> {
+        self.writer.as_ref().map(AsRawFd::as_raw_fd)
+    }
+}
+
 impl Carried {
-    /// Makes pipes for the streams that are no terminal: a program looks at where it
-    /// prints, and prints to a terminal differently. `None`, with a word in the log,
-    /// where nothing can be carried.
-    ///
-    /// The pipes are `owner`'s: a program may open its own `/dev/stdout` anew.
-    pub(super) fn open(keep: u64, owner: Option<&Identity>) -> Option<Self> {
+    /// Makes pipes for the main process's streams that are no terminal, if they are to be kept: a
+    /// program looks at where it prints, and prints to a terminal differently; and for helper
+    /// processes whose lines are labelled. `None`, with a word in the log, where nothing can be
+    /// carried.
+    pub(super) fn open(plan: &Plan) -> Option<Self> {
         let pipe = |is_terminal: bool, name: &str| -> Result<Option<Pipe>, Errno> {
+            if plan.keep_output.is_none() {
+                return Ok(None);
+            }
             if is_terminal {
                 info!("{name} is a terminal: the main process has it for itself, and nothing of it is kept");
                 return Ok(None);
             }
-            let (reader, writer) = descriptors::pipe()?;
-            if let Some(owner) = owner {
-                let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
-                fchown(&writer, Some(user), Some(group))?;
-            }
-            Ok(Some(Pipe { reader, writer: Some(writer) }))
+            Pipe::open(plan.main.identity.as_ref()).map(Some)
         };
         let opened = || {
+            let mut labelled = Vec::new();
+            for (index, helper) in plan.helpers.iter().enumerate().filter(|(_, helper)| helper.has_label) {
+                labelled.push((index, Pipe::open(helper.program.identity.as_ref())?));
+            }
             Ok(Self {
                 output: pipe(std::io::stdout().is_terminal(), "standard output")?,
                 error: pipe(std::io::stderr().is_terminal(), "standard error")?,
-                ring: output::create(keep)?,
+                labelled,
+                ring: plan.keep_output.map(output::create).transpose()?,
             })
         };
         match opened() {
-            Ok(carried) => (carried.output.is_some() || carried.error.is_some()).then_some(carried),
+            Ok(carried) => {
+                let carries =
+                    carried.output.is_some() || carried.error.is_some() || !carried.labelled.is_empty();
+                carries.then_some(carried)
+            }
             Err(error) => {
                 let error: Errno = error;
-                warn!("the main process's output is not kept: {}", error.desc());
+                warn!("the output of processes is neither kept nor labelled: {}", error.desc());
                 None
             }
         }
@@ -64,8 +89,15 @@ impl Carried {
 
     /// What the main process is given.
     pub(super) fn for_main(&self) -> Streams {
-        let writer = |pipe: &Option<Pipe>| pipe.as_ref()?.writer.as_ref().map(AsRawFd::as_raw_fd);
+        let writer = |pipe: &Option<Pipe>| pipe.as_ref().and_then(Pipe::writer);
         Streams::Carried { output: writer(&self.output), error: writer(&self.error) }
+    }
+
+    /// What that helper process is given.
+    pub(super) fn for_helper(&self, index: usize) -> Streams {
+        let writer =
+            self.labelled.iter().find(|(known, _)| *known == index).and_then(|(_, pipe)| pipe.writer());
+        Streams::Carried { output: writer, error: writer }
     }
 
     /// The main process has them: the pipes end when it, and all that it started, has closed them.
@@ -75,21 +107,39 @@ impl Carried {
         }
     }
 
-    /// What whoever carries, or reads what is kept, must not close.
-    pub(super) fn descriptors(&self) -> Vec<RawFd> {
-        let readers = [&self.output, &self.error].into_iter().flatten();
-        readers.map(|pipe| pipe.reader.as_raw_fd()).chain([self.ring.as_raw_fd()]).collect()
+    /// No helper process is started any more.
+    pub(super) fn let_go_of_helpers(&mut self) {
+        for (_, pipe) in &mut self.labelled {
+            pipe.writer = None;
+        }
     }
 
-    /// In the agent: what is kept, and the pipes in which the rest of it waits.
-    pub(super) fn ring(&self) -> io::Result<Ring> {
+    /// What whoever carries, or reads what is kept, must not close.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        let labelled = self.labelled.iter().map(|(_, pipe)| pipe);
+        let readers = [&self.output, &self.error].into_iter().flatten().chain(labelled);
+        let ring = self.ring.iter().map(AsRawFd::as_raw_fd);
+        readers.map(|pipe| pipe.reader.as_raw_fd()).chain(ring).collect()
+    }
+
+    /// What the supervisor keeps for who is started later.
+    pub(super) fn writers(&self) -> Vec<RawFd> {
+        let labelled = self.labelled.iter().map(|(_, pipe)| pipe);
+        let all = [&self.output, &self.error].into_iter().flatten().chain(labelled);
+        all.filter_map(Pipe::writer).collect()
+    }
+
+    /// In the agent: what is kept, and the pipes in which the rest of it waits; nothing where
+    /// nothing is kept.
+    pub(super) fn ring(&self) -> io::Result<Option<Ring>> {
+        let Some(ring) = &self.ring else { return Ok(None) };
         let readers = [&self.output, &self.error].into_iter().flatten();
         let pipes = readers.map(|pipe| pipe.reader.try_clone()).collect::<io::Result<Vec<_>>>()?;
-        Ok(Ring::open(self.ring.try_clone()?)?.fed_by(pipes))
+        Ok(Some(Ring::open(ring.try_clone()?)?.fed_by(pipes)))
     }
 
     /// In the carrier: to the end. Its exit code: 0 if nothing was left behind.
-    pub(super) fn carry(&self) -> u8 {
+    pub(super) fn carry(&self, plan: &Plan) -> u8 {
         let pairs =
             [(&self.output, descriptors::standard_output()), (&self.error, descriptors::standard_error())];
         let streams: Vec<output::Stream<'_>> = pairs
@@ -98,7 +148,15 @@ impl Carried {
                 Some(output::Stream { from: pipe.as_ref()?.reader.as_fd(), to })
             })
             .collect();
-        let Ok(ring) = self.ring.try_clone() else { return crate::exit::KERNEL };
-        if output::carry(&streams, ring) { crate::exit::SUCCESS } else { crate::exit::KERNEL }
+        let labelled: Vec<output::Labelled<'_>> = self
+            .labelled
+            .iter()
+            .map(|(index, pipe)| {
+                let name = plan.helpers.get(*index).map_or("", |helper| helper.name.as_str());
+                output::Labelled::new(name, pipe.reader.as_fd())
+            })
+            .collect();
+        let ring = self.ring.as_ref().and_then(|ring| ring.try_clone().ok());
+        if output::carry(&streams, labelled, ring) { crate::exit::SUCCESS } else { crate::exit::KERNEL }
     }
 }

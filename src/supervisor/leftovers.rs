@@ -54,6 +54,19 @@ pub(super) fn any(keep: &[Pid]) -> bool {
     processes::descendants(own, &all).into_iter().any(|pid| pid != own && !kept.contains(&pid))
 }
 
+/// Sends `signal` to whoever is left below us in the group of a leader that is gone: one by one, as
+/// each of them is a child of ours or below one, and the group's number may be another's soon.
+pub(super) fn signal_group_of(leader: Pid, signal: Signal) {
+    let Some(own) = Pid::from_number(nix::unistd::getpid().as_raw()) else { return };
+    let group = nix::unistd::Pid::from_raw(leader.number());
+    for pid in processes::descendants(own, &processes::list()) {
+        let its = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.number())));
+        if pid != own && its == Ok(group) {
+            let _gone = process::signal(pid, signal);
+        }
+    }
+}
+
 fn kept(roots: &[Pid], all: &[Process]) -> Vec<Pid> {
     roots.iter().flat_map(|root| processes::descendants(*root, all)).collect()
 }

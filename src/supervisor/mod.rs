@@ -9,10 +9,11 @@ mod action;
 mod carrying;
 mod children;
 mod exports;
+mod farewell;
 mod leftovers;
 mod notes;
 mod run;
 pub mod state;
 
-pub use action::Roles;
+pub use action::{AgentRole, Roles};
 pub use run::run;

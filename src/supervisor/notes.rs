@@ -18,9 +18,17 @@ pub(super) fn name(plan: &Plan, child: Child) -> String {
         Child::Hook(index) => hook(&plan.hooks, index),
         Child::PostStop(index) => hook(&plan.post_stop, index),
         Child::Main => "main process".to_owned(),
+        Child::Helper(index) => helper(plan, index),
+        Child::Gate(index) => format!("readiness check of {}", helper(plan, index)),
         Child::Agent => "agent".to_owned(),
         Child::Carrier => "carrier of the output".to_owned(),
     }
+}
+
+fn helper(plan: &Plan, index: usize) -> String {
+    plan.helpers
+        .get(index)
+        .map_or_else(|| "process".to_owned(), |helper| format!("process `{}`", helper.name))
 }
 
 /// The one line of facts at start.
@@ -34,6 +42,9 @@ pub(super) fn boot(plan: &Plan) {
     info!(
         version = env!("CARGO_PKG_VERSION"),
         service = plan.service,
+        service_source = plan.service_source,
+        task = plan.task,
+        image = plan.identity.image_digest.as_deref().unwrap_or("unknown"),
         platform = plan.platform.name(),
         pid = std::process::id(),
         user,
@@ -105,6 +116,30 @@ pub(super) fn note(plan: &Plan, note: Note) {
                 "the carrier of the output ended; what was printed meanwhile waits in the pipe; starting it again"
             );
         }
+        Note::HelperReady(index) => info!("{} is ready", helper(plan, index)),
+        Note::HelperEnded(index) => info!("{} is not started again", helper(plan, index)),
+        Note::HelperRestarts { index, wait } => {
+            warn!(wait = format_duration(wait), "{} ended; starting it again", helper(plan, index));
+        }
+        Note::HelperFailed(index) => {
+            error!(
+                "{} did not become ready, or ended more often than its limit: the container ends",
+                helper(plan, index)
+            );
+        }
+        Note::HelperStops { index, signal } => info!(%signal, "{} is stopped", helper(plan, index)),
+        Note::MainIsRestarted { signal } => {
+            warn!(%signal, "the main process is unhealthy and its evidence captured: restarting it");
+        }
+        Note::MainRestarts { wait } => {
+            warn!(wait = format_duration(wait), "the main process ended; starting it again");
+        }
+        Note::MainRestartsTooOften => {
+            error!("the main process was started again more often than restart_limit: the container ends");
+        }
+        Note::Lingers { until } => {
+            info!(linger = remaining(until), "the service goes on for requests that still come");
+        }
         Note::OutputCutOff => warn!("what the main process printed last is cut off: nobody reads it"),
         Note::Ends { code, reason } => ends(plan, code, reason),
     }
@@ -116,6 +151,7 @@ fn ends(plan: &Plan, code: u8, reason: Reason) {
         Reason::Stopped => info!(code, "exit: stopped"),
         Reason::MainNotStarted => info!(code, "exit: the main process could not be started"),
         Reason::PreflightFailed => info!(code, "exit: preflight failed"),
+        Reason::HelperFailed(index) => info!(code, "exit: {} could not be kept", helper(plan, index)),
         Reason::HookFailed(index) => info!(code, "exit: {} failed", name(plan, Child::Hook(index))),
     }
 }
@@ -125,7 +161,7 @@ pub(super) fn ended(plan: &Plan, child: Child, status: Status, took: Duration) {
     let took = format_duration(round(took));
     let name = name(plan, child);
     match child {
-        Child::Agent | Child::Carrier => debug!(%status, took, "{name} ended"),
+        Child::Agent | Child::Carrier | Child::Gate(_) => debug!(%status, took, "{name} ended"),
         Child::Preflight if status.is_success() => info!(took, "{name} passed"),
         Child::Main if status.is_success() => info!(%status, took, "{name} ended"),
         _ => info!(%status, took, "{name} ended"),

@@ -101,7 +101,7 @@ impl Supervisor<'_> {
                     Some(running) => {
                         let took = running.since.until(clock::now());
                         notes::ended(self.effects.plan, running.child, status, took);
-                        self.effects.ended(running.child, status);
+                        self.effects.ended(running.child, pid, status);
                         self.take_in(Event::Exited(running.child, status));
                     }
                 },
@@ -155,7 +155,7 @@ impl Supervisor<'_> {
                 }
                 let outcome = self.machine.outcome().map(|(code, reason)| Outcome {
                     code,
-                    reason: reason.word(),
+                    reason,
                     main_was_started: self.machine.main_was_started(),
                 });
                 if let Some(event) = self.effects.perform(action, outcome) {

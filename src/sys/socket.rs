@@ -1,7 +1,10 @@
-//! The socket pair between supervisor and agent.
+//! The socket pair between supervisor and agent, and sockets on which others say that they are ready.
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, bind, getsockname, recv, send, socket, socketpair,
+};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Two connected ends that keep message borders and never block
@@ -32,4 +35,21 @@ pub fn send_message(socket: impl AsFd, message: &[u8]) -> Result<(), Errno> {
 /// `EAGAIN` if there is none.
 pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)
+}
+
+/// A socket on which anybody in this network namespace may say `READY=1`, and what
+/// `$NOTIFY_SOCKET` calls it: an abstract name of the kernel's choosing, which needs no directory
+/// (`sd_notify(3)`; `unix(7)`, "Autobind feature").
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`, `ENOMEM`.
+pub fn notify() -> Result<(OwnedFd, OsString), Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
+    let address: UnixAddr = getsockname(socket.as_raw_fd())?;
+    let name = address.as_abstract().ok_or(Errno::EADDRNOTAVAIL)?;
+    let mut text = String::from("@");
+    text.push_str(&String::from_utf8_lossy(name));
+    Ok((socket, text.into()))
 }

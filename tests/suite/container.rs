@@ -39,13 +39,13 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
 type Outcome = Result<(), String>;
 
 /// One container; removed when dropped.
-struct Container<'a> {
+pub(crate) struct Container<'a> {
     setup: &'a Setup,
-    name: String,
-    evidence: PathBuf,
+    pub(crate) name: String,
+    pub(crate) evidence: PathBuf,
 }
 
-fn docker(setup: &Setup, arguments: &[&str]) -> Result<String, String> {
+pub(crate) fn docker(setup: &Setup, arguments: &[&str]) -> Result<String, String> {
     let client = setup.docker.as_ref().expect("the need was checked");
     let output = Command::new(client).args(arguments).output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -56,7 +56,7 @@ fn docker(setup: &Setup, arguments: &[&str]) -> Result<String, String> {
 }
 
 /// Builds the Dockerfile that we show, on a local base image.
-fn image(setup: &Setup, version: u32) -> Result<String, String> {
+pub(crate) fn image(setup: &Setup, version: u32) -> Result<String, String> {
     // The classic builder's cache is not made for two builds at once.
     static ONE_BUILD: Mutex<()> = Mutex::new(());
     let _guard = ONE_BUILD.lock().map_err(|error| error.to_string())?;
@@ -90,7 +90,12 @@ fn image(setup: &Setup, version: u32) -> Result<String, String> {
 }
 
 impl<'a> Container<'a> {
-    fn run(setup: &'a Setup, image: &str, options: &[&str], command: &[&str]) -> Result<Self, String> {
+    pub(crate) fn run(
+        setup: &'a Setup,
+        image: &str,
+        options: &[&str],
+        command: &[&str],
+    ) -> Result<Self, String> {
         let scenario = Scenario::new(setup);
         let evidence = scenario.folder().to_owned();
         let name = format!("bookend-test-{}", evidence.file_name().expect("a name").to_string_lossy());
@@ -104,13 +109,13 @@ impl<'a> Container<'a> {
         Ok(Self { setup, name, evidence })
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let client = self.setup.docker.as_ref().expect("the need was checked");
         let output = Command::new(client).args(["logs", &self.name]).output().expect("the client runs");
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
-    fn wait_for(&self, text: &str) {
+    pub(crate) fn wait_for(&self, text: &str) {
         poll(&format!("the container says `{text}`"), || {
             // Asked before the logs: what it said last is in them.
             let ended = self.inspect("{{.State.Running}}").is_ok_and(|running| running == "false");
@@ -121,12 +126,12 @@ impl<'a> Container<'a> {
         });
     }
 
-    fn inspect(&self, what: &str) -> Result<String, String> {
+    pub(crate) fn inspect(&self, what: &str) -> Result<String, String> {
         docker(self.setup, &["inspect", "--format", what, &self.name]).map(|text| text.trim().to_owned())
     }
 
     /// `docker stop`, and the exit code that Docker shows.
-    fn stop(&self) -> Result<i32, String> {
+    pub(crate) fn stop(&self) -> Result<i32, String> {
         docker(self.setup, &["stop", "--time", "30", &self.name])?;
         self.inspect("{{.State.ExitCode}}")?.parse().map_err(|_| "no exit code".to_owned())
     }

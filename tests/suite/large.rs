@@ -85,9 +85,8 @@ fn same(setup: &Setup, version: u32, heap: u32) -> Result<(), String> {
 fn slurped(setup: &Setup, dump: &Path) -> Result<Vec<String>, String> {
     let program = setup.hprof_slurp.as_ref().expect("the need was checked");
     let answer = Command::new(program)
-        .arg("-i")
+        .args(["--filter", "SickService$", "--top", "100"])
         .arg(dump)
-        .args(["--top", "200"])
         .output()
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&answer.stdout).into_owned();

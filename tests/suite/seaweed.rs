@@ -55,7 +55,7 @@ fn stop(setup: &Setup, version: u32) -> Result<(), String> {
         .config(&text)
         .env("AWS_ACCESS_KEY_ID", &store.key)
         .env("AWS_SECRET_ACCESS_KEY", &store.secret)
-        .command(sick(setup, version, &["-Xmx512m"], &["--heap=160m", "--shutdown=0s"]))
+        .command(sick(setup, version, &["-Xmx700m"], &["--heap=320m", "--shutdown=0s"]))
         .start();
     port(&running);
     running.wait_for("attached to the JVM");

@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     /// Run the race hunts and the soak too.
     pub(crate) hunts: bool,
     pub(crate) store: Option<Store>,
+    /// The client of several containers at once.
+    pub(crate) compose: Option<PathBuf>,
     /// A reader of heap dumps that others wrote.
     pub(crate) hprof_slurp: Option<PathBuf>,
     /// Every heap on every JVM.
@@ -45,6 +47,10 @@ pub(crate) enum Need {
     Store,
     /// `hprof-slurp`.
     Slurp,
+    /// Debian's.
+    Nginx,
+    /// `docker-compose`.
+    Compose,
     /// Root, for namespaces and users.
     Root,
     Java(u32),
@@ -95,6 +101,7 @@ impl Setup {
             docker_init_is_ours: std::env::var_os("BOOKEND_TEST_DOCKER_INIT").is_some(),
             hunts: std::env::var_os("BOOKEND_TEST_HUNTS").is_some(),
             store: Store::read(),
+            compose: variable("BOOKEND_TEST_COMPOSE"),
             hprof_slurp: variable("BOOKEND_TEST_HPROF_SLURP"),
             large: std::env::var_os("BOOKEND_TEST_LARGE").is_some(),
             all_faults: std::env::var_os("BOOKEND_TEST_FAULTS").is_some(),
@@ -115,6 +122,12 @@ impl Setup {
                 Some(format!("needs JDK {version}: run `cargo xtask test`"))
             }
             Need::Store if self.store.is_none() => Some("needs SeaweedFS: run `cargo xtask test`".to_owned()),
+            Need::Compose if self.compose.is_none() => {
+                Some("needs docker-compose: run `cargo xtask test`".to_owned())
+            }
+            Need::Nginx if !Path::new("/usr/sbin/nginx").is_file() => {
+                Some("needs nginx: Debian's package nginx-light".to_owned())
+            }
             Need::Slurp if self.hprof_slurp.is_none() => {
                 Some("needs hprof-slurp: run `cargo xtask test`".to_owned())
             }

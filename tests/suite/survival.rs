@@ -275,7 +275,7 @@ fn bundles(store: &std::path::Path) -> Vec<Bundle> {
 /// kernel saw them while it lived.
 fn has_picture(bundle: &Bundle) -> bool {
     bundle.artifacts().iter().filter_map(|artifact| artifact["file"].as_str()).any(|file| match file {
-        "hs_err.log" | "heap-oom.hprof" => true,
+        "hs_err.log" | "heap-oom.hprof.zst" => true,
         "os.txt" | "os-without-answer.txt" => bundle.read(file).contains("=== threads: "),
         file => file.starts_with("threads"),
     })

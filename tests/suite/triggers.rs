@@ -132,7 +132,8 @@ fn heap_dump_flag(setup: &Setup, version: u32) -> Outcome {
     let ended = running.stop();
     let mut found = Vec::new();
     bundle::walk(&store(&ended.folder), &mut found);
-    let dump = found.iter().find(|path| path.ends_with("heap-oom.hprof")).expect("the heap dump is there");
+    let dump =
+        found.iter().find(|path| path.ends_with("heap-oom.hprof.zst")).expect("the heap dump is there");
     assert!(crate::hprof::walk(dump)?.ended);
     Ok(())
 }

@@ -52,7 +52,7 @@ fn page(cells: &[Value]) -> Result<String> {
     let mut text = format!(
         "# When the store fails\n\n\
         Made by `cargo xtask faults` {}.\n\n\
-        A real JVM with 260 MB of live heap under bookend as PID 1, a stop with 40 s of grace, and a real\n\
+        A real JVM with 520 MB of live heap under bookend as PID 1, a stop with 40 s of grace, and a real\n\
         S3 server behind a proxy that fails. In every cell the service ended by itself in time with\n\
         exit code 143, `os` and `threads` arrived whole, no unfinished upload was left at the server, and\n\
         after the next start no file in the spool: whatever had not left by then was sent. A cell that\n\

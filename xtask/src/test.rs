@@ -29,12 +29,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     name_javas(&mut suite)?;
 
     tools::need("curl", "curl")?;
+    tools::need("nginx", "nginx-light")?;
     // Opens what bookend encrypts.
     tools::need("age", "age")?;
     suite.env("BOOKEND_TEST_HPROF_SLURP", hprof_slurp::program()?);
     let engine = if without_containers { None } else { engine(&binary, is_ci)? };
     if let Some(engine) = &engine {
         suite.env("BOOKEND_TEST_DOCKER", engine.client()).envs(engine.environment());
+        suite.env("BOOKEND_TEST_COMPOSE", tools::need("docker-compose", "docker-compose")?);
     }
     // Ends when this does.
     let server = Seaweed::start(&tools::target().join("seaweedfs-of-the-suite"))?;

@@ -80,7 +80,11 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     step(&format!("Installing {} (Debian packages)", packages.join(" ")), || {
         let apt = || {
             let mut command = Command::new("apt-get");
-            command.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-o", "DPkg::Lock::Timeout=600"]);
+            command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").args([
+                "-qq",
+                "-o",
+                "DPkg::Lock::Timeout=600",
+            ]);
             command
         };
         let mut attempt = quietly(apt().args(["-y", "--no-install-recommends", "install"]).args(packages));

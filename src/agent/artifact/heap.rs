@@ -170,10 +170,23 @@ pub(in crate::agent) async fn send_heap(
     if way != Way::File {
         let is_sent = upload.is_some();
         let (records, tail) = stream_heap(session, bundle, dump, upload, deadline, &mut over).await;
-        let reason = match records.first() {
-            Some(record) if is_sent && record.status == Status::Failed => record.reason.clone(),
-            _ => return (records, tail),
+        let status = records.first().map(|record| record.status);
+        let reason = match (status, tail) {
+            (Some(Status::Failed), None) if is_sent => {
+                records.first().and_then(|record| record.reason.clone()).unwrap_or_default()
+            }
+            // As long as it is not with the store the JVM is all there is of it.
+            (Some(Status::Complete), Some(tail)) => {
+                // Time for another one is left in any case.
+                let until = deadline.checked_sub(begun.elapsed() * 3 / 2).unwrap_or(begun);
+                match arrives(tail, until, &mut over).await {
+                    Ok(tail) => return (records, Some(tail)),
+                    Err(reason) => reason,
+                }
+            }
+            (_, tail) => return (records, tail),
         };
+        let (records, tail) = (vec![ArtifactRecord::failed(ARTIFACT, reason.clone(), begun.elapsed())], None);
         // What was sent is gone; the heap is still there.
         if is_over.load(Ordering::Relaxed)
             || too_slow(session, dump, deadline, rates).await.is_err()
@@ -181,10 +194,7 @@ pub(in crate::agent) async fn send_heap(
         {
             return (records, tail);
         }
-        warn!(
-            "the heap is dumped once more, to the spool, as the store took no more of it: {}",
-            reason.unwrap_or_default()
-        );
+        warn!("the heap is dumped once more, to the spool, as the store took no more of it: {reason}");
         return stream_heap(session, bundle, dump, None, deadline, over).await;
     }
     let by_file = async {
@@ -206,6 +216,23 @@ pub(in crate::agent) async fn send_heap(
     (records, None)
 }
 
+/// The same once it has arrived, or where there is no time to wait for that; else why it has not.
+async fn arrives(mut tail: Tail, until: Instant, over: impl Future<Output = ()>) -> Result<Tail, String> {
+    let arrived = tokio::select! {
+        arrived = timeout_at(until, &mut tail.task) => arrived,
+        () = over => return Ok(tail),
+    };
+    match arrived {
+        Ok(Ok(Ok(()))) => Ok(Tail { task: tokio::spawn(async { Ok(()) }), ..tail }),
+        Ok(Ok(Err(reason))) => Err(reason),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => {
+            tail.task.abort();
+            Err("it was not with the store in time".to_owned())
+        }
+    }
+}
+
 /// `None`, and a word in the log, if the bucket does not take it.
 async fn begin_upload(
     remote: &Remote<'_>,
@@ -217,7 +244,7 @@ async fn begin_upload(
     let until = deadline.min(Instant::now() + BEGIN_PATIENCE);
     let reason = match timeout_at(until, remote.bucket.begin(&key, &remote.labels)).await {
         Ok(Ok(mut upload)) => {
-            upload.note_to(bundle.upload_note(&dump.file()), &key);
+            upload.note_to(bundle.upload_note(&dump.file()), &key, None);
             return Some(upload);
         }
         Ok(Err(reason)) => reason,

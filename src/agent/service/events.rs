@@ -1,6 +1,7 @@
 //! Events: from a verdict to a capture, from a capture to the store.
 
 use super::{Agent, EVENTS_KEPT, Stage, say};
+use crate::agent::control;
 use crate::agent::elsewhere::has_threads;
 use crate::agent::event::{self, Captured, Means, Occasion};
 use crate::agent::journal::What;
@@ -15,14 +16,20 @@ use crate::link::Deed;
 use crate::store::Store;
 use crate::sys::{attributes, clock, process};
 use crate::units::{Signal, format_duration};
+use serde_json::json;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// An event that no stop cuts short may store for so long after its capture.
 const STORE_TIME: Duration = Duration::from_mins(10);
 /// Even if the kernel is about to kill somebody: less makes no sense.
 const SHORTEST: Duration = Duration::from_secs(2);
+/// For a capture by hand: longer than one takes, and it ends by itself where nobody gives it back.
+const MANUAL_PROTECTION: Duration = Duration::from_mins(30);
+/// What the supervisor's last word has room for. Bytes.
+const FAREWELL: usize = 3500;
 /// A share of the time before the main process is killed is for storing.
 const LAST_WORDS_SHARE: u32 = 2;
 
@@ -84,7 +91,11 @@ impl Agent<'_> {
             self.pending_stop = Some(PendingStop { signal, budget, until, deadline });
             return;
         }
-        let verdict = self.rules.happened(&Trigger::Stop, self.situation(), clock::now());
+        let verdict = if self.is_prestopped {
+            Verdict::default()
+        } else {
+            self.rules.happened(&Trigger::Stop, self.situation(), clock::now())
+        };
         if verdict.act.is_empty() {
             // What is being stored is this stop's evidence; it is waited for at the end.
             if !self.storing.is_empty() {
@@ -212,7 +223,29 @@ impl Agent<'_> {
             // Whatever anybody wants to know of a sick service is worth taking.
             verdict.act = (0..evidence.rules.len()).collect();
         }
+        // Somebody is looking: no deployment takes the task away meanwhile.
+        self.protect(Some(MANUAL_PROTECTION));
         self.act(Trigger::Manual.name(), verdict, None);
+        Ok(format!("{}\n", self.begun))
+    }
+
+    /// The stop that is about to come takes its evidence now, and not twice. Words for the answer.
+    pub(super) fn prestop(&mut self) -> Result<String, String> {
+        if self.stage != Stage::Running {
+            return Err(format!("it is too late: the main process is {}", self.stage.name()));
+        }
+        self.journal.note(What::Stop, "prestop requested", "");
+        self.is_prestopped = true;
+        if self.capturing.is_some() {
+            // What runs is this stop's evidence.
+            return Ok(format!("{}\n", self.begun));
+        }
+        let verdict = self.rules.happened(&Trigger::Stop, self.situation(), clock::now());
+        if verdict.act.is_empty() {
+            self.arm();
+            return Ok(control::NOTHING.to_owned());
+        }
+        self.act(Trigger::Stop.name(), verdict, None);
         Ok(format!("{}\n", self.begun))
     }
 
@@ -266,6 +299,7 @@ impl Agent<'_> {
         }
         let means = Means {
             plan: self.plan,
+            who: self.who.clone(),
             exported: self.exported,
             evidence,
             store: self.store,
@@ -330,10 +364,14 @@ impl Agent<'_> {
         }
         self.arm();
         self.everything_is_stored();
+        self.restart_if_sick();
     }
 
     pub(super) fn stored(&mut self, stored: Option<Stored>) {
         if let Some(stored) = stored {
+            if stored.trigger == Trigger::Manual.name() && self.held_until.is_none() {
+                self.protect(None);
+            }
             let path = stored.path;
             self.journal.note(
                 What::Store,
@@ -358,11 +396,32 @@ impl Agent<'_> {
         self.everything_is_stored();
     }
 
+    /// Where the last events went, for the supervisor's last word: the length behind the text, so that
+    /// nothing is read that is half written.
+    fn leave_word(&self) {
+        let Some(memory) = &self.farewell else { return };
+        let mut words: Vec<serde_json::Value> = Vec::new();
+        for event in self.events.iter().rev() {
+            words.push(json!({ "trigger": event.trigger, "artifacts": event.artifacts, "url": event.path }));
+            if serde_json::to_string(&words).is_ok_and(|text| text.len() > FAREWELL) {
+                words.pop();
+                break;
+            }
+        }
+        let text = serde_json::Value::from(words).to_string();
+        let length = u32::try_from(text.len()).unwrap_or(0).to_ne_bytes();
+        let written = memory.write_all_at(text.as_bytes(), 4).and_then(|()| memory.write_all_at(&length, 0));
+        if let Err(error) = written {
+            debug!("the supervisor is not told where evidence went: {error}");
+        }
+    }
+
     fn remember(&mut self, event: EventStatus) {
         self.events.push_back(event);
         if self.events.len() > EVENTS_KEPT {
             self.events.pop_front();
         }
+        self.leave_word();
     }
 
     /// Once the main process is gone, the supervisor waits for this.

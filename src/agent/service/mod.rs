@@ -13,9 +13,12 @@ use super::rules::Rules;
 use super::shipping;
 use super::status::EventStatus;
 use super::storing::{self, Spool, Stored};
+use super::task::{self, EcsTask};
 use super::warm::{self, Attached};
+use super::who::Who;
 use crate::config::Trigger;
 use crate::evidence::Lost;
+use crate::facts::Platform;
 use crate::jvm::{CrashFiles, Session};
 use crate::link::{Deed, Fact, MAXIMUM_SIZE};
 use crate::output::Ring;
@@ -28,6 +31,7 @@ use crate::sys::{clock, socket};
 use crate::units::Moment;
 use events::PendingStop;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -38,7 +42,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, error};
+use tracing::{debug, error, info, warn};
 use watching::Watch;
 
 type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -52,6 +56,7 @@ const EVENTS_KEPT: usize = 20;
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
 /// What is going on, and what is known.
+#[expect(clippy::struct_excessive_bools, reason = "each is known, or not, apart from the others")]
 struct Agent<'a> {
     plan: &'a Plan,
     exported: &'a Variables,
@@ -63,9 +68,16 @@ struct Agent<'a> {
     watch: Watch<'a>,
     main: Option<Pid>,
     main_started: SystemTime,
+    who: Who,
+    /// Where the supervisor finds what there is to say at the end.
+    farewell: Option<File>,
     crash_files: Option<CrashFiles>,
     /// It wrote a heap dump for an OutOfMemoryError, and a rule has acted on that.
     is_out_of_memory: bool,
+    /// A stop's evidence is taken already.
+    is_prestopped: bool,
+    /// It is unhealthy, and is to be started again once its evidence is captured.
+    wants_restart: bool,
     session: Option<Session>,
     warming: Option<Pending<'a, Option<Attached>>>,
     lost: Vec<Lost>,
@@ -125,6 +137,7 @@ pub(super) async fn serve(
     exported: &Variables,
     link: OwnedFd,
     ring: Option<Ring>,
+    farewell: Option<OwnedFd>,
     for_children: Inherited,
 ) -> u8 {
     let link = match UnixStream::from_std(link.into()) {
@@ -164,8 +177,12 @@ pub(super) async fn serve(
         rules,
         main: None,
         main_started: SystemTime::now(),
+        who: Who::of(plan),
+        farewell: farewell.map(File::from),
         crash_files: None,
         is_out_of_memory: false,
+        is_prestopped: false,
+        wants_restart: false,
         session: None,
         warming: None,
         lost,
@@ -189,8 +206,15 @@ pub(super) async fn serve(
         pending_end: None,
         is_armed: false,
     };
+    let is_ecs = matches!(plan.platform, Platform::Ecs | Platform::EcsFargate) && plan.evidence.is_some();
+    let mut asking_who: Option<Pending<'_, _>> =
+        is_ecs.then(|| -> Pending<'_, _> { Box::pin(task::ask(plan)) });
     loop {
         tokio::select! {
+            told = pending(&mut asking_who) => {
+                asking_who = None;
+                agent.is_told_who(told);
+            }
             fact = receive(&link) => match fact {
                 None => return crate::exit::SUCCESS,
                 Some(fact) => agent.learn(fact),
@@ -216,6 +240,29 @@ pub(super) async fn serve(
 }
 
 impl Agent<'_> {
+    fn is_told_who(&mut self, told: Result<EcsTask, String>) {
+        match told {
+            Ok(task) => {
+                self.who.learn(self.plan, task);
+                let who = &self.who;
+                let image = who.image_digest.as_deref().unwrap_or("unknown");
+                let detail = |name: &str| {
+                    who.details.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value.as_str())
+                };
+                info!(
+                    service = who.service,
+                    task = who.task,
+                    revision = detail("revision"),
+                    cluster = detail("cluster"),
+                    zone = detail("zone"),
+                    image,
+                    "ECS says who this is"
+                );
+            }
+            Err(reason) => warn!("service and task are those of the host name: {reason}"),
+        }
+    }
+
     fn learn(&mut self, fact: Fact) {
         match fact {
             Fact::MainStarted { pid, since } => self.main_started(pid, since),

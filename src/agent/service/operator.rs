@@ -3,6 +3,7 @@
 use super::{Agent, BEAT, say};
 use crate::agent::control::{self, Request};
 use crate::agent::journal::What;
+use crate::agent::protection;
 use crate::agent::status::{CapturingStatus, HealthChange, HealthStatus, JvmStatus, RuleStatus, Status};
 use crate::jvm::Counters;
 use crate::link::Deed;
@@ -27,12 +28,20 @@ impl Agent<'_> {
         say(self.link, Deed::Hold { until: clock::now().after(span) });
     }
 
+    /// Keeps deployments and scale-in from this task, on ECS; or no longer.
+    pub(super) fn protect(&mut self, span: Option<Duration>) {
+        if let Some(endpoint) = protection::endpoint(self.plan) {
+            self.answers.spawn(protection::protect(endpoint, span));
+        }
+    }
+
     /// The answer's reader may be slow: it is written by a task of its own.
     pub(super) fn answer(&mut self, stream: UnixStream, request: Request) {
         let text = match request {
             Request::Status => serde_json::to_string(&self.status()).unwrap_or_default(),
             Request::Hold(span) => {
                 self.hold(span);
+                self.protect(Some(span));
                 format!("held for at most {}\n", format_duration(span))
             }
             Request::Release => {
@@ -43,9 +52,13 @@ impl Agent<'_> {
                 let _full = stream.try_write(text.as_bytes());
                 drop(stream);
                 say(self.link, Deed::Release);
+                self.protect(None);
                 return;
             }
             Request::Dump => self.dump_all().unwrap_or_else(|reason| format!("{}{reason}\n", control::ERROR)),
+            Request::Prestop => {
+                self.prestop().unwrap_or_else(|reason| format!("{}{reason}\n", control::ERROR))
+            }
             Request::Events { follow } => {
                 let (lines, next) = self.journal.follow();
                 let next = follow.then_some(next);
@@ -94,7 +107,7 @@ impl Agent<'_> {
         let left = |until: Instant| until.saturating_duration_since(now).as_secs();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            service: self.plan.service.clone(),
+            service: self.who.service.clone(),
             platform: self.plan.platform.name().to_owned(),
             phase: self.stage.name().to_owned(),
             stop_deadline_seconds: self.stop_deadline.map(left),

@@ -1,6 +1,6 @@
 //! What the agent looks at, and when: probes, measures, the JVM, the log, the clock.
 
-use super::{Agent, Pending, due, pending, say};
+use super::{Agent, Pending, Stage, due, pending, say};
 use crate::agent::artifact::has_deadlock;
 use crate::agent::health::{Health, State};
 use crate::agent::journal::What;
@@ -265,6 +265,16 @@ impl Agent<'_> {
             let verdict = self.rules.happened(&trigger, self.situation(), clock::now());
             self.act(trigger.name(), verdict, None);
         }
+        self.wants_restart = state == State::Unhealthy && self.plan.main_restart.is_ever();
+        self.restart_if_sick();
+    }
+
+    /// Once its evidence is captured.
+    pub(super) fn restart_if_sick(&mut self) {
+        if self.wants_restart && self.capturing.is_none() && self.stage == Stage::Running {
+            self.wants_restart = false;
+            say(self.link, Deed::RestartMain);
+        }
     }
 
     pub(super) fn situation(&self) -> Situation {
@@ -278,7 +288,8 @@ impl Agent<'_> {
 
     /// Tells the supervisor, when it changes, whether a stop has evidence to wait for.
     pub(super) fn arm(&mut self) {
-        let armed = !self.is_done() || self.rules.would_act_at_stop(self.situation());
+        let would_act = !self.is_prestopped && self.rules.would_act_at_stop(self.situation());
+        let armed = !self.is_done() || would_act;
         if armed != self.is_armed {
             self.is_armed = armed;
             say(self.link, if armed { Deed::Armed } else { Deed::Disarmed });

@@ -119,14 +119,14 @@ impl Growing {
             self.at = to.min(size);
             self.punch();
             if size < to {
-                return self.end(is_over);
+                return Ok(self.end(is_over));
             }
             (self.skip_to, self.heap_at, self.names_only) = (None, None, false);
             return Ok(None);
         }
         let mut count = file.read_at(buffer, self.at)?;
         if count == 0 {
-            return self.end(is_over);
+            return Ok(self.end(is_over));
         }
         self.last_growth = Instant::now();
         let piece = buffer.get(..count).unwrap_or_default();
@@ -146,10 +146,10 @@ impl Growing {
         Ok((count > 0).then_some(count))
     }
 
-    fn end(&self, is_over: bool) -> io::Result<Option<usize>> {
+    fn end(&self, is_over: bool) -> Option<usize> {
         let has_end = self.borders.as_ref().is_some_and(Borders::has_end);
         let is_given_up = self.last_growth.elapsed() > QUIET;
-        Ok((is_over || has_end || is_given_up).then_some(0))
+        (is_over || has_end || is_given_up).then_some(0)
     }
 
     fn punch(&mut self) {

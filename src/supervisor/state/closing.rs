@@ -80,6 +80,18 @@ impl Machine<'_> {
         if let Agent::Waiting { .. } = self.agent {
             self.agent = Agent::Ended;
         }
+        self.phase = Phase::Helped;
+        self.stop_helpers(now, actions);
+        if !self.has_helpers_to_go() {
+            self.close_now(now, actions);
+        }
+    }
+
+    /// No helper process is left.
+    pub(super) fn close_now(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if !self.helpers.is_empty() || self.plan.main_restart.is_ever() {
+            actions.push(Action::LetGoOfOutput);
+        }
         // When nobody is stopping us, leftovers get what a stop would give
         // them, and evidence its own, longer deadline.
         let leftovers_until =
@@ -147,6 +159,8 @@ impl Machine<'_> {
             _ if !self.main_was_started => false,
             (Some(_), _) => self.armed && !self.is_stored,
             // Armed: an event is under way, whatever the code.
+            // Stored already while helper processes ended.
+            (None, Some(_)) if self.is_stored => false,
             (None, Some((code, _))) => self.armed || (code != 0 && self.has_rule_on_end()),
             (None, None) => false,
         }

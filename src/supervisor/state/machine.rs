@@ -1,12 +1,13 @@
 //! The machine itself: one phase, one event at a time.
 
-use super::closing::{Closing, Storing};
+use super::closing::Closing;
+use super::helpers::{Helper, Restarts};
+use super::roles::AGENT_SILENCE;
 use super::task::Task;
 use super::{Action, Child, Event, EvidenceEnd, Note, Reason};
 use crate::config::{OnFailure, Trigger};
 use crate::exit;
-use crate::link::Deed;
-use crate::plan::{Backoff, Evidence, Plan};
+use crate::plan::{Evidence, Plan};
 use crate::sys::process::Status;
 use crate::units::{Moment, Signal};
 use std::time::Duration;
@@ -14,10 +15,6 @@ use std::time::Duration;
 /// How long killed processes may take to be gone (a process in D state may
 /// take for ever; the kernel ends it with the namespace).
 pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(1);
-
-/// An agent that says nothing for so long is stuck; it says that it is alive
-/// three times as often.
-const AGENT_SILENCE: Duration = Duration::from_secs(90);
 
 /// The lifecycle of one container.
 #[derive(Clone, Debug)]
@@ -29,6 +26,10 @@ pub struct Machine<'a> {
     pub(super) stop_deadline: Option<Moment>,
     pub(super) agent: Agent,
     pub(super) carrier: Carrier,
+    /// As many as the plan has.
+    pub(super) helpers: Vec<Helper>,
+    /// Of the main process.
+    pub(super) main_restarts: Restarts,
     /// Code and reason, once they are known; the first is the true one.
     pub(super) outcome: Option<(u8, Reason)>,
     pub(super) main_was_started: bool,
@@ -52,6 +53,8 @@ pub(super) struct Stop {
     pub(super) forwarded: Option<Signal>,
     /// The agent was told of it.
     pub(super) is_told: bool,
+    /// Nothing is to be waited for before the main process is asked.
+    pub(super) is_drained: bool,
     /// Bits of every stop signal that was sent for it: each goes out once.
     pub(super) sent: u64,
 }
@@ -71,17 +74,35 @@ pub(super) enum Phase {
         attempt: u32,
         until: Moment,
     },
+    /// That helper process is to become ready.
+    Helpers {
+        index: usize,
+    },
     /// The main process is being started.
     Starting,
     Running,
+    /// It is asked to end, and will be started again.
+    Restarting {
+        kill_at: Option<Moment>,
+    },
+    /// It is started again then.
+    MainBackoff {
+        until: Moment,
+    },
     Evidence {
         until: Moment,
+    },
+    /// Helper processes in front of the main one end, and it lingers.
+    Draining {
+        until: Option<Moment>,
     },
     Stopping {
         kill_at: Option<Moment>,
         /// When the agent is told that it will be killed.
         tell_at: Option<Moment>,
     },
+    /// Everything but the other helper processes has ended.
+    Helped,
     Closing(Closing),
     PostStop {
         index: usize,
@@ -130,6 +151,8 @@ impl<'a> Machine<'a> {
             stop_deadline: None,
             agent: Agent::None,
             carrier: Carrier::None,
+            helpers: plan.helpers.iter().map(|_| Helper::new()).collect(),
+            main_restarts: Restarts::default(),
             outcome: None,
             main_was_started: false,
             armed: always_armed(plan),
@@ -142,11 +165,20 @@ impl<'a> Machine<'a> {
     /// The next moment at which [`Event::Timer`] has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
         let phase = match &self.phase {
-            Phase::Boot | Phase::Starting | Phase::Running | Phase::Done => None,
+            Phase::Boot
+            | Phase::Helpers { .. }
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Helped
+            | Phase::Done => None,
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } => {
                 task.next_deadline()
             }
-            Phase::Backoff { until, .. } | Phase::Evidence { until } => Some(*until),
+            Phase::Backoff { until, .. } | Phase::MainBackoff { until } | Phase::Evidence { until } => {
+                Some(*until)
+            }
+            Phase::Draining { until } => *until,
+            Phase::Restarting { kill_at } => *kill_at,
             Phase::Stopping { kill_at, tell_at } => earlier(*kill_at, *tell_at),
             Phase::Closing(closing) => closing.next_deadline(),
         };
@@ -159,7 +191,7 @@ impl<'a> Machine<'a> {
             Carrier::Waiting { until, .. } => Some(until),
             _ => None,
         };
-        earlier(earlier(phase, agent), carrier)
+        earlier(earlier(earlier(phase, agent), carrier), self.helpers_deadline())
     }
 
     /// Code and reason, once known: what post-stop hooks are told.
@@ -184,6 +216,7 @@ impl<'a> Machine<'a> {
         match event {
             Event::Begin => self.begin(now, actions),
             Event::Spawned(Child::Main) => self.main_started(now, actions),
+            Event::Spawned(Child::Helper(index)) => self.helper_started(index, now, actions),
             Event::SpawnFailed(child, code) => self.spawn_failed(child, code, now, actions),
             Event::Skipped(Child::Hook(index)) => self.hook_done(index, now, actions),
             Event::Skipped(Child::PostStop(index)) => self.post_stop_done(index, now, actions),
@@ -221,7 +254,10 @@ impl<'a> Machine<'a> {
             return self.close(now, actions);
         }
         let Some(hook) = self.plan.hooks.get(index) else {
-            return self.start_main(now, actions);
+            if self.plan.has_output_to_carry() && matches!(self.carrier, Carrier::None) {
+                self.start_carrier(0, actions);
+            }
+            return self.start_helpers_before(0, now, actions);
         };
         let child = Child::Hook(index);
         self.phase = Phase::Hook { index, attempt, task: Task::begin(child, hook.timeout, hook.grace, now) };
@@ -261,10 +297,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn start_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if self.plan.keep_output.is_some() && matches!(self.carrier, Carrier::None) {
-            self.start_carrier(0, actions);
-        }
+    pub(super) fn start_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
         // The agent first, so that it is there when the service begins.
         if self.plan.needs_agent() && matches!(self.agent, Agent::None) {
             self.start_agent(0, now, actions);
@@ -278,24 +311,37 @@ impl<'a> Machine<'a> {
     fn main_started(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let Phase::Starting = self.phase else { return };
         self.main_was_started = true;
+        // What was of an earlier life of it is nothing to this one.
+        self.is_stored = false;
         self.phase = Phase::Running;
         if self.stop.is_some() {
-            self.stop_main(now, actions);
+            return self.stop_main(now, actions);
         }
+        self.start_helpers_after(0, actions);
     }
 
     fn main_ended(&mut self, status: Status, now: Moment, actions: &mut Vec<Action>) {
         if !matches!(
             self.phase,
-            Phase::Starting | Phase::Running | Phase::Evidence { .. } | Phase::Stopping { .. }
+            Phase::Starting
+                | Phase::Running
+                | Phase::Restarting { .. }
+                | Phase::Evidence { .. }
+                | Phase::Draining { .. }
+                | Phase::Stopping { .. }
         ) {
+            return;
+        }
+        if self.main_restarts(status, now, actions) {
             return;
         }
         let asked = self.stop.is_some_and(|stop| stop.forwarded.is_some());
         let reason = if asked { Reason::Stopped } else { Reason::MainEnded };
         // Only where we asked: the same code by itself is the service's own message.
         let mapped = self.plan.stop.exit_codes.get(&status.code()).filter(|_| asked);
-        self.outcome = Some((mapped.copied().unwrap_or(status.code()), reason));
+        // A helper process that could not be had is the first cause, and so the true one.
+        let outcome = self.outcome.unwrap_or((mapped.copied().unwrap_or(status.code()), reason));
+        self.outcome = Some(outcome);
         // The kernel takes the agent first when memory runs out, and the main process next:
         // what there is to say of that end, a new agent has to say.
         if let Agent::Waiting { restarts, .. } = self.agent
@@ -349,6 +395,8 @@ impl<'a> Machine<'a> {
                 actions.push(Action::Note(Note::HookFailed { child, code, aborts: false }));
                 self.post_stop_done(index, now, actions);
             }
+            (Child::Helper(index), _) => self.helper_not_started(index, code, now, actions),
+            (Child::Gate(index), _) => self.gate_ended(index, false, now, actions),
             (Child::Agent, _) => self.agent_lost(now, actions),
             (Child::Carrier, _) => self.carrier_lost(false, now, actions),
             _ => {}
@@ -358,6 +406,8 @@ impl<'a> Machine<'a> {
     fn exited(&mut self, child: Child, status: Status, now: Moment, actions: &mut Vec<Action>) {
         match (child, self.phase) {
             (Child::Main, _) => self.main_ended(status, now, actions),
+            (Child::Helper(index), _) => self.helper_ended(index, status, now, actions),
+            (Child::Gate(index), _) => self.gate_ended(index, status.is_success(), now, actions),
             (Child::Agent, _) => self.agent_lost(now, actions),
             (Child::Carrier, _) => self.carrier_lost(status.is_success(), now, actions),
             (Child::Preflight, Phase::Preflight(task)) => {
@@ -387,85 +437,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-    // ---- the agent ----------------------------------------------------------------------
-
-    fn agent_asks(&mut self, deed: Deed, now: Moment, actions: &mut Vec<Action>) {
-        match deed {
-            Deed::Armed => (self.armed, self.is_stored) = (true, false),
-            Deed::Stored => self.is_stored = true,
-            Deed::Disarmed => self.armed = always_armed(self.plan),
-            Deed::Hold { until } => {
-                self.hold = Some(until);
-                actions.push(Action::Note(Note::Hold { until }));
-            }
-            Deed::Release => return self.release(now, actions),
-            _ => {}
-        }
-        if let Agent::Running { silent_until, .. } = &mut self.agent {
-            *silent_until = now.after(AGENT_SILENCE);
-        }
-        match (deed, &mut self.phase) {
-            // Kept as long as the stop's deadlines allow.
-            (Deed::Captured | Deed::NotCaptured | Deed::Disarmed, Phase::Evidence { until })
-                if self.hold.is_some_and(|hold| hold > now) =>
-            {
-                *until = self.hold.map_or(*until, |hold| hold.min(*until));
-            }
-            (Deed::Disarmed, Phase::Evidence { .. }) => self.forward_stop_quietly(now, actions),
-            (Deed::Captured, Phase::Evidence { .. }) => {
-                self.forward_stop(EvidenceEnd::Captured, now, actions);
-            }
-            (Deed::NotCaptured, Phase::Evidence { .. }) => {
-                self.forward_stop(EvidenceEnd::Nothing, now, actions);
-            }
-            (Deed::Stored, Phase::Closing(_)) => self.stored(now, actions),
-            _ => {}
-        }
-    }
-
-    fn agent_lost(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let Agent::Running { restarts, .. } = self.agent else {
-            return;
-        };
-        self.agent = Agent::Ended;
-        self.is_stored = false;
-        // Nobody could release it any more.
-        self.hold = None;
-        // What it knew of the service's health is gone with it.
-        self.armed = always_armed(self.plan);
-        match self.phase {
-            Phase::Starting | Phase::Running if self.stop.is_none() => {
-                let backoff = Backoff { first: Duration::from_secs(1) };
-                let wait = backoff.wait(restarts.saturating_add(1), self.jitter());
-                actions.push(Action::Note(Note::AgentRestarts { wait }));
-                self.agent = Agent::Waiting { restarts: restarts.saturating_add(1), until: now.after(wait) };
-            }
-            Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::AgentLost, now, actions),
-            Phase::Closing(ref mut closing) => {
-                closing.storing = Storing::Over;
-                self.closing_goes_on(now, actions);
-            }
-            _ => {}
-        }
-    }
-
-    // ---- the carrier --------------------------------------------------------------------
-
-    /// `is_done`: everybody has closed what it carried. Else what is in the pipes waits
-    /// for the next one.
-    fn carrier_lost(&mut self, is_done: bool, now: Moment, actions: &mut Vec<Action>) {
-        let Carrier::Running { restarts } = self.carrier else { return };
-        if is_done || matches!(self.phase, Phase::PostStop { .. }) {
-            self.carrier = Carrier::Ended;
-            return self.carried(now, actions);
-        }
-        // At once the first time: the service may wait for room in the pipe.
-        let backoff = Backoff { first: Duration::from_millis(200) };
-        let wait = if restarts == 0 { Duration::ZERO } else { backoff.wait(restarts, self.jitter()) };
-        actions.push(Action::Note(Note::CarrierRestarts { wait }));
-        self.carrier = Carrier::Waiting { restarts: restarts.saturating_add(1), until: now.after(wait) };
-    }
-
     // ---- time --------------------------------------------------------------------------------
 
     pub(super) fn timer(&mut self, now: Moment, actions: &mut Vec<Action>) {
@@ -487,9 +458,17 @@ impl<'a> Machine<'a> {
         if matches!(self.carrier, Carrier::Waiting { until, .. } if now >= until) {
             self.carry_on(actions);
         }
+        self.helpers_timer(now, actions);
         match &mut self.phase {
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } => {
                 task.timer(now, actions);
+            }
+            Phase::Draining { .. } => self.drained(now, actions),
+            Phase::MainBackoff { until } if now >= *until => self.start_main(now, actions),
+            Phase::Restarting { kill_at } if kill_at.is_some_and(|at| now >= at) => {
+                *kill_at = None;
+                actions.push(Action::Note(Note::Killing(Child::Main)));
+                actions.push(Action::Signal(Child::Main, Signal::KILL));
             }
             Phase::Backoff { index, attempt, until } if now >= *until => {
                 let (index, attempt) = (*index, *attempt);
@@ -515,14 +494,14 @@ impl<'a> Machine<'a> {
     }
 
     /// The next step of a linear congruential generator (Knuth's MMIX constants).
-    fn jitter(&mut self) -> u8 {
+    pub(super) fn jitter(&mut self) -> u8 {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         u8::try_from(self.seed >> 56).unwrap_or(0)
     }
 }
 
 /// Every stop sets off a rule, whatever the service's health.
-fn always_armed(plan: &Plan) -> bool {
+pub(super) fn always_armed(plan: &Plan) -> bool {
     plan.evidence.as_ref().is_some_and(Evidence::every_stop)
 }
 

@@ -15,12 +15,22 @@
 //!     |                                     |
 //!     +------------------------------> post-stop hooks --> done
 //! ```
+//!
+//! With helper processes: those before the main process come up between hooks and starting, one
+//! after the other; those after it are drained between evidence and stopping, while it lingers;
+//! whoever is left then ends, in the reverse order, before closing. A main process that is
+//! started again goes from running by way of restarting and a backoff to starting.
 
 mod closing;
+mod helpers;
 mod machine;
+mod roles;
 mod stopping;
 mod task;
 // Their plans have rules, which a build without the agent refuses.
+#[cfg(test)]
+#[cfg(feature = "agent")]
+mod helper_tests;
 #[cfg(test)]
 #[cfg(feature = "agent")]
 mod tests;
@@ -39,6 +49,10 @@ pub enum Child {
     /// Index into the plan's hooks.
     Hook(usize),
     Main,
+    /// Index into the plan's helper processes.
+    Helper(usize),
+    /// Waits until that helper process is ready.
+    Gate(usize),
     /// Index into the plan's post-stop hooks.
     PostStop(usize),
     Agent,
@@ -101,6 +115,8 @@ pub enum Action {
     TellFinish {
         by: Moment,
     },
+    /// Nobody whose output is carried is started any more: it ends.
+    LetGoOfOutput,
     Note(Note),
     Exit(u8),
 }
@@ -162,6 +178,30 @@ pub enum Note {
     CarrierRestarts {
         wait: Duration,
     },
+    HelperReady(usize),
+    /// By itself, and it is not started again.
+    HelperEnded(usize),
+    HelperRestarts {
+        index: usize,
+        wait: Duration,
+    },
+    /// It cannot be had: the container ends.
+    HelperFailed(usize),
+    HelperStops {
+        index: usize,
+        signal: Signal,
+    },
+    /// It is unhealthy.
+    MainIsRestarted {
+        signal: Signal,
+    },
+    MainRestarts {
+        wait: Duration,
+    },
+    MainRestartsTooOften,
+    Lingers {
+        until: Moment,
+    },
     /// Its reader does not take what is left of it.
     OutputCutOff,
     Ends {
@@ -191,6 +231,7 @@ pub enum Reason {
     /// Somebody asked for a stop.
     Stopped,
     HookFailed(usize),
+    HelperFailed(usize),
     PreflightFailed,
 }
 
@@ -202,6 +243,7 @@ impl Reason {
             Self::MainNotStarted => "not-started",
             Self::Stopped => "stop",
             Self::HookFailed(_) => "hook-failed",
+            Self::HelperFailed(_) => "process-failed",
             Self::PreflightFailed => "preflight-failed",
         }
     }

@@ -18,6 +18,9 @@ impl Machine<'_> {
         if by_key && signal == Signal::TSTP {
             return actions.push(Action::ContinueGroup);
         }
+        if self.signal_helpers(signal, actions) {
+            return;
+        }
         let action = match self.plan.stop.forwarding.get(&signal) {
             None if by_key => Action::SignalIfMissed(Child::Main, signal),
             None => Action::Signal(Child::Main, signal),
@@ -25,7 +28,11 @@ impl Machine<'_> {
             Some(Forwarding::Drop) => return actions.push(Action::Note(Note::Dropped { signal })),
         };
         match self.phase {
-            Phase::Running | Phase::Evidence { .. } | Phase::Stopping { .. } => {
+            Phase::Running
+            | Phase::Restarting { .. }
+            | Phase::Evidence { .. }
+            | Phase::Draining { .. }
+            | Phase::Stopping { .. } => {
                 actions.push(action);
             }
             _ => actions.push(Action::Note(Note::NotForwarded { signal })),
@@ -36,12 +43,24 @@ impl Machine<'_> {
         if self.stop.is_some() {
             return self.stop_repeated(signal, by_key, now, actions);
         }
+        self.begin_stop(signal, by_key, now, actions);
+    }
+
+    /// As if `signal` had come.
+    pub(super) fn stop_by(&mut self, signal: Signal, now: Moment, actions: &mut Vec<Action>) {
+        if self.stop.is_none() {
+            self.begin_stop(signal, false, now, actions);
+        }
+    }
+
+    fn begin_stop(&mut self, signal: Signal, by_key: bool, now: Moment, actions: &mut Vec<Action>) {
         self.stop = Some(Stop {
             signal,
             begun: now,
             keys: u32::from(by_key),
             forwarded: None,
             is_told: false,
+            is_drained: false,
             sent: 0,
         });
         let deadline = self.plan.stop.deadline(now);
@@ -53,6 +72,30 @@ impl Machine<'_> {
                 task.stop(signal, by_key, kill_at, actions);
             }
             Phase::Boot | Phase::Backoff { .. } => self.close(now, actions),
+            Phase::Helpers { .. } => {
+                self.stop_helpers(now, actions);
+                if !self.has_helpers_to_go() {
+                    self.close(now, actions);
+                }
+            }
+            Phase::MainBackoff { .. } => {
+                if matches!(self.agent, Agent::Running { .. }) {
+                    self.tell_stop(actions);
+                }
+                self.close(now, actions);
+            }
+            // It is on its way to its end: now for good.
+            Phase::Restarting { .. } => {
+                let own = self.plan.main.stop_signal.unwrap_or(Signal::TERM);
+                if let Some(stop) = &mut self.stop {
+                    (stop.forwarded, stop.sent, stop.is_drained) = (Some(own), own.bit(), true);
+                }
+                if matches!(self.agent, Agent::Running { .. }) {
+                    self.tell_stop(actions);
+                }
+                self.phase = Phase::Stopping { kill_at, tell_at: None };
+            }
+            Phase::Helped => self.shorten_helpers(self.plan.stop.kill_at(now)),
             Phase::Running => self.stop_main(now, actions),
             // Begun by the main process's own end; the orchestrator's time counts from now.
             Phase::Closing(closing) => {
@@ -63,7 +106,11 @@ impl Machine<'_> {
             }
             // It would run in any stop; only its time gets shorter.
             Phase::PostStop { task, .. } => task.shorten(self.plan.stop.deadline(now)),
-            Phase::Starting | Phase::Evidence { .. } | Phase::Stopping { .. } | Phase::Done => {}
+            Phase::Starting
+            | Phase::Evidence { .. }
+            | Phase::Draining { .. }
+            | Phase::Stopping { .. }
+            | Phase::Done => {}
         }
     }
 
@@ -76,6 +123,9 @@ impl Machine<'_> {
             stop.keys = stop.keys.saturating_add(1);
             let keys = stop.keys;
             return self.hurry(keys, now, actions);
+        }
+        if let Phase::Draining { .. } = self.phase {
+            return self.skip_drain(now, actions);
         }
         let is_new = stop.sent & signal.bit() == 0 && stop.forwarded == Some(stop.signal);
         if is_new && let Phase::Stopping { .. } = self.phase {
@@ -91,6 +141,8 @@ impl Machine<'_> {
         let kill = keys >= 3;
         match &mut self.phase {
             Phase::Evidence { .. } => self.forward_stop(EvidenceEnd::Skipped, now, actions),
+            Phase::Draining { .. } => self.skip_drain(now, actions),
+            Phase::Helpers { .. } | Phase::Helped if kill => self.shorten_helpers(now),
             Phase::Stopping { kill_at, .. } if kill => *kill_at = Some(now),
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } if kill => {
                 task.kill(actions);
@@ -111,6 +163,8 @@ impl Machine<'_> {
     pub(super) fn stop_main(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let Some(stop) = self.stop else { return };
         let until = self.plan.stop.evidence_until(stop.begun);
+        // Nobody new reaches the service while its evidence is taken.
+        self.stop_helpers(now, actions);
         let is_held = self.hold.is_some_and(|hold| hold > now);
         if !self.armed && !is_held {
             return self.forward_stop_quietly(now, actions);
@@ -144,6 +198,9 @@ impl Machine<'_> {
     }
 
     pub(super) fn forward_stop_quietly(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if self.drain(now, actions) {
+            return;
+        }
         let kill_at = self.kill_at();
         let own = self.plan.main.stop_signal;
         let Some(stop) = self.stop.as_mut().filter(|stop| stop.forwarded.is_none()) else {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use std::ffi::OsString;
 use std::time::Duration;
 
-fn plan_of(text: &str) -> Plan {
+pub(super) fn plan_of(text: &str) -> Plan {
     let overrides = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     let inputs = config::Inputs {
         file: None,
@@ -25,6 +25,7 @@ fn plan_of(text: &str) -> Plan {
         platform: Platform::Bare,
         users: Users::default(),
         host_name: "test".to_owned(),
+        identity: crate::facts::Identity::default(),
         user: 0,
         group: 0,
         is_pid_one: true,
@@ -65,20 +66,49 @@ const EVERYTHING: &str = r#"
 
 const PLAIN: &str = "stop.grace=10s";
 
+pub(super) const HELPED: &str = r#"
+    stop.grace=10s
+    stop.linger=1s
+    main.reserve=4s
+    main.restart=always
+    health.tcp=127.0.0.1:1
+    process.0.name=database
+    process.0.command=["database"]
+    process.0.ready=notify
+    process.0.grace=2s
+    process.1.name=proxy
+    process.1.command=["proxy"]
+    process.1.start=after
+    process.1.stop_signal=QUIT
+    process.1.signals=["HUP"]
+    process.2.name=sidecar
+    process.2.command=["sidecar"]
+    process.2.start=after
+    process.2.restart=on-failure
+    hook.0.name=bye
+    hook.0.command=["bye"]
+    hook.0.stage=post-stop
+    hook.0.timeout=2s
+"#;
+
 /// A world in which spawned children live until an event ends them.
-struct World<'a> {
-    machine: Machine<'a>,
-    now: Moment,
-    alive: Vec<Child>,
-    stops_sent: u32,
+pub(super) struct World<'a> {
+    pub(super) machine: Machine<'a>,
+    pub(super) now: Moment,
+    pub(super) alive: Vec<Child>,
+    pub(super) stops_sent: u32,
     stop_begun: Option<Moment>,
-    exit: Option<u8>,
-    spawned: Vec<Child>,
+    pub(super) exit: Option<u8>,
+    pub(super) spawned: Vec<Child>,
     main_status: Option<Status>,
+    main_restarts: bool,
+    /// The pipes of those that are started again are held open by us.
+    holds_output: bool,
+    pub(super) noted: Vec<Note>,
 }
 
 impl<'a> World<'a> {
-    fn new(plan: &'a Plan) -> Self {
+    pub(super) fn new(plan: &'a Plan) -> Self {
         let mut world = Self {
             machine: Machine::new(plan, 42),
             now: Moment::from_nanoseconds(1_000_000_000),
@@ -88,12 +118,15 @@ impl<'a> World<'a> {
             exit: None,
             spawned: Vec::new(),
             main_status: None,
+            main_restarts: plan.main_restart.is_ever(),
+            holds_output: plan.main_restart.is_ever() || !plan.helpers.is_empty(),
+            noted: Vec::new(),
         };
         world.feed(Event::Begin);
         world
     }
 
-    fn feed(&mut self, event: Event) {
+    pub(super) fn feed(&mut self, event: Event) {
         let mut queue = vec![event];
         while let Some(event) = queue.pop() {
             if let Event::Exited(child, status) = event {
@@ -114,7 +147,11 @@ impl<'a> World<'a> {
                         assert!(!self.alive.contains(&child), "{child:?} runs already");
                         if child == Child::Main {
                             assert!(self.stop_begun.is_none(), "main started after a stop");
-                            assert!(!self.spawned.contains(&child), "main started twice");
+                            assert!(
+                                self.main_restarts || !self.spawned.contains(&child),
+                                "main started twice"
+                            );
+                            self.stops_sent = 0;
                         }
                         self.alive.push(child);
                         self.spawned.push(child);
@@ -133,6 +170,8 @@ impl<'a> World<'a> {
                         }
                     }
                     Action::Note(Note::Stop { .. }) => self.stop_begun = Some(self.now),
+                    Action::Note(note) => self.noted.push(note),
+                    Action::LetGoOfOutput => self.holds_output = false,
                     Action::Exit(code) => self.exit = Some(code),
                     _ => {}
                 }
@@ -143,6 +182,7 @@ impl<'a> World<'a> {
         if self.alive.contains(&Child::Carrier)
             && self.spawned.contains(&Child::Main)
             && !self.alive.iter().any(writes)
+            && !self.holds_output
             && self.exit.is_none()
         {
             self.feed(Event::Exited(Child::Carrier, Status::Exited(0)));
@@ -153,7 +193,7 @@ impl<'a> World<'a> {
     }
 
     /// Lets time pass to the machine's own next deadline.
-    fn pass(&mut self) -> bool {
+    pub(super) fn pass(&mut self) -> bool {
         let Some(next) = self.machine.next_deadline() else {
             return false;
         };
@@ -171,7 +211,7 @@ impl<'a> World<'a> {
     }
 }
 
-fn term() -> Event {
+pub(super) fn term() -> Event {
     Event::Signal { signal: Signal::TERM, by_key: false }
 }
 
@@ -394,6 +434,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Child::Main),
         Just(Child::PostStop(0)),
         Just(Child::Agent),
+        (0_usize..3).prop_map(Child::Helper),
+        Just(Child::Gate(0)),
     ];
     let status = prop_oneof![
         Just(Status::Exited(0)),
@@ -413,6 +455,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (1_u64..200_000_000_000).prop_map(|until| Event::Agent(Deed::Hold { until: Moment::from_nanoseconds(until) })),
         1 => Just(Event::Agent(Deed::Release)),
         1 => Just(Event::Agent(Deed::Disarmed)),
+        1 => Just(Event::Agent(Deed::RestartMain)),
         3 => Just(Event::Timer),
     ]
 }
@@ -425,10 +468,10 @@ proptest! {
     /// is main's own, and after a stop the end comes by the deadline.
     #[test]
     fn every_order_of_events_ends_well(
-        everything in any::<bool>(),
+        which in 0_usize..3,
         events in prop::collection::vec((any_event(), 0_u64..3000), 0..200),
     ) {
-        let plan = plan_of(if everything { EVERYTHING } else { PLAIN });
+        let plan = plan_of([EVERYTHING, PLAIN, HELPED][which]);
         let mut world = World::new(&plan);
         for (event, milliseconds) in events {
             if world.exit.is_some() {
@@ -454,7 +497,7 @@ proptest! {
         }
         prop_assert!(world.exit.is_some(), "it ends: {:?}", world.machine);
         prop_assert!(world.stops_sent <= 1, "the stop signal goes out once");
-        if let Some(status) = world.main_status {
+        if let Some(status) = world.main_status.filter(|_| world.exit != Some(crate::exit::HELPER) && which < 2) {
             prop_assert_eq!(world.exit, Some(status.code()));
         }
         if let Some(begun) = world.stop_begun {

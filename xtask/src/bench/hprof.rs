@@ -41,7 +41,7 @@ pub(super) fn run() -> Result<()> {
             words(&[&ours, "hprof", "redact", "--only-strings", &path, "-"]),
         ),
         ("bookend hprof summary", words(&[&ours, "hprof", "summary", &path])),
-        ("hprof-slurp", words(&[&theirs, "-i", &path])),
+        ("hprof-slurp", words(&[&theirs, &path])),
     ];
     let mut runs = vec![Vec::new(); ways.len()];
     for _ in 0..TURNS {

@@ -1,0 +1,114 @@
+//! Helper processes, lame duck, and a main process that is started again.
+
+use super::tests::{HELPED, World, plan_of, term};
+use super::{Child, Event, Note};
+use crate::link::Deed;
+use crate::plan::Plan;
+use crate::sys::process::Status;
+use crate::units::Signal;
+use std::time::Duration;
+
+fn helped(plan: &Plan) -> World<'_> {
+    let mut world = World::new(plan);
+    assert_eq!(world.alive, [Child::Carrier, Child::Helper(0), Child::Gate(0)], "main waits for it");
+    world.feed(Event::Exited(Child::Gate(0), Status::Exited(0)));
+    let rest = [Child::Agent, Child::Main, Child::Helper(1), Child::Helper(2)];
+    assert_eq!(world.spawned.get(3..), Some(&rest[..]));
+    world
+}
+
+#[test]
+fn helpers_start_in_order_and_stop_in_the_reverse() {
+    let plan = plan_of(HELPED);
+    let mut world = helped(&plan);
+    let hup = Event::Signal { signal: Signal::HUP, by_key: false };
+    world.feed(hup);
+    world.feed(term());
+    let stops = |world: &World<'_>| -> Vec<usize> {
+        let index = |note: &Note| match note {
+            Note::HelperStops { index, .. } => Some(*index),
+            _ => None,
+        };
+        world.noted.iter().filter_map(index).collect()
+    };
+    assert_eq!(stops(&world), [2]);
+    world.feed(Event::Exited(Child::Helper(2), Status::Exited(0)));
+    assert_eq!(stops(&world), [2, 1]);
+    world.feed(Event::Exited(Child::Helper(1), Status::Exited(0)));
+    assert_eq!(world.stops_sent, 0, "it lingers");
+    assert!(world.pass());
+    assert_eq!(world.stops_sent, 1);
+    assert_eq!(stops(&world), [2, 1], "main needs it still");
+    world.feed(Event::Exited(Child::Main, Status::Exited(143)));
+    assert_eq!(stops(&world), [2, 1, 0]);
+    world.feed(Event::Exited(Child::Helper(0), Status::Exited(1)));
+    world.feed(Event::Exited(Child::Agent, Status::Exited(0)));
+    world.feed(Event::Exited(Child::PostStop(0), Status::Exited(0)));
+    assert_eq!(world.exit, Some(143));
+}
+
+#[test]
+fn a_second_stop_does_not_linger() {
+    let plan = plan_of("stop.linger=5s");
+    let mut world = World::new(&plan);
+    world.feed(term());
+    assert_eq!(world.stops_sent, 0);
+    world.feed(term());
+    assert_eq!(world.stops_sent, 1);
+}
+
+#[test]
+fn a_helper_is_started_again_until_its_limit() {
+    let plan = plan_of(HELPED);
+    let mut world = helped(&plan);
+    let begin = world.now;
+    for _ in 0..5 {
+        world.feed(Event::Exited(Child::Helper(1), Status::Exited(1)));
+        assert!(!world.alive.contains(&Child::Helper(1)));
+        assert!(world.pass());
+        assert!(world.alive.contains(&Child::Helper(1)));
+    }
+    assert!(begin.until(world.now) > Duration::from_secs(10), "each wait is longer");
+    world.feed(Event::Exited(Child::Helper(1), Status::Exited(1)));
+    world.feed(Event::Exited(Child::Helper(2), Status::Exited(0)));
+    while world.stops_sent == 0 && world.pass() {}
+    world.feed(Event::Exited(Child::Main, Status::Exited(0)));
+    world.feed(Event::Exited(Child::Helper(0), Status::Exited(0)));
+    world.feed(Event::Exited(Child::Agent, Status::Exited(0)));
+    world.feed(Event::Exited(Child::PostStop(0), Status::Exited(0)));
+    assert_eq!(world.exit, Some(crate::exit::HELPER));
+}
+
+#[test]
+fn a_sick_main_process_is_restarted_and_others_are_not() {
+    let plan = plan_of(HELPED);
+    let mut world = helped(&plan);
+    world.feed(Event::Agent(Deed::RestartMain));
+    assert_eq!(world.stops_sent, 1);
+    world.feed(Event::Exited(Child::Main, Status::Exited(143)));
+    assert!(world.pass());
+    assert!(world.alive.contains(&Child::Main));
+    assert_eq!(world.spawned.iter().filter(|child| **child == Child::Helper(1)).count(), 1);
+    // By itself, too often.
+    for _ in 0..4 {
+        world.feed(Event::Exited(Child::Main, Status::Exited(9)));
+        assert!(world.pass());
+        assert!(world.alive.contains(&Child::Main));
+    }
+    world.feed(Event::Exited(Child::Main, Status::Exited(9)));
+    assert!(!world.pass() || !world.alive.contains(&Child::Main));
+    for child in [Child::Helper(2), Child::Helper(1), Child::Helper(0), Child::Agent, Child::PostStop(0)] {
+        world.feed(Event::Exited(child, Status::Exited(0)));
+    }
+    assert_eq!(world.exit, Some(9));
+}
+
+#[test]
+fn a_stop_while_a_helper_comes_up() {
+    let plan = plan_of(HELPED);
+    let mut world = World::new(&plan);
+    world.feed(term());
+    assert!(!world.alive.contains(&Child::Gate(0)));
+    while world.exit.is_none() && world.pass() {}
+    assert_eq!(world.exit, Some(143), "{:?}", world.machine);
+}
