@@ -23,7 +23,8 @@ type Outcome = Result<(), String>;
 
 /// A document that says which test shows something would otherwise go on saying so.
 fn tests_named(setup: &Setup, names: &[String]) -> Outcome {
-    let modules: Vec<_> = names.iter().filter_map(|name| name.split_once("::")).map(|(module, _)| module).collect();
+    let modules: Vec<_> =
+        names.iter().filter_map(|name| name.split_once("::")).map(|(module, _)| module).collect();
     let mut found = 0_usize;
     for path in below(&setup.root.join("docs"), "md") {
         let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;

@@ -94,7 +94,8 @@ fn main() {
     trials.extend(container::trials(setup));
     trials.extend(docker::trials(setup));
     trials.extend(hunts::trials(setup));
-    let names = trials.iter().map(|trial| trial.name().split(' ').next().unwrap_or_default().to_owned()).collect();
+    let names =
+        trials.iter().map(|trial| trial.name().split(' ').next().unwrap_or_default().to_owned()).collect();
     trials.push(examples::named(setup, names));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -27,6 +27,8 @@ pub(super) const PLAIN: &str = "heap.hprof";
 const BEST_RATIO: u64 = 10;
 /// The share of the disk that a dump never takes, in percent.
 const DISK_KEPT_PERCENT: u64 = 5;
+/// For the end of a dump that is read, until it is with the store.
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a bucket may take to say that it will take a dump.
 const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long `GC.heap_info` may take; it needs no safepoint.
@@ -177,8 +179,11 @@ pub(in crate::agent) async fn send_heap(
             }
             // As long as it is not with the store the JVM is all there is of it.
             (Some(Status::Complete), Some(tail)) => {
-                // Time for another one is left in any case.
+                // Time for another one is left in any case. What is still on its way is a few
+                // parts, and the word that they are all: a store that is silent for longer has gone.
+                let patience = begun.elapsed().max(ARRIVAL_PATIENCE);
                 let until = deadline.checked_sub(begun.elapsed() * 3 / 2).unwrap_or(begun);
+                let until = until.min(Instant::now() + patience);
                 match arrives(tail, until, &mut over).await {
                     Ok(tail) => return (records, Some(tail)),
                     Err(reason) => reason,
