@@ -17,6 +17,7 @@ mod journal;
 mod ladder;
 mod last_resort;
 mod notifying;
+mod outlook;
 mod platform;
 mod preflight;
 mod prober;

@@ -58,6 +58,14 @@ impl Platform {
         }
     }
 
+    /// It stops by itself what its own health check, or ours, takes for sick.
+    ///
+    /// ECS replaces the tasks of a service whose health command fails, Kubernetes acts on the
+    /// liveness probe, Nomad on `check_restart`; plain Docker does nothing.
+    pub fn stops_the_sick(self) -> bool {
+        matches!(self, Self::EcsFargate | Self::Ecs | Self::Kubernetes | Self::Nomad)
+    }
+
     /// The grace period the platform gives unless somebody set another: it
     /// tells a container nothing of it, on any platform.
     ///

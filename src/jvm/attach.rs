@@ -142,7 +142,7 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
         // A busy JVM may have lost the first one (VirtualMachineImpl.java does the same).
         if !asked_again && now - begun > (deadline - begun) / 2 {
             asked_again = true;
-            trigger.renew()?;
+            trigger.renew(target)?;
             quit(target)?;
         }
         sleep(pause.min(deadline - now)).await;
@@ -187,14 +187,21 @@ impl Trigger {
                 Err(source) => last = Some(Failure::Trigger { path, source }),
             }
         }
-        Err(last.unwrap_or(Failure::Gone { pid: target.pid }))
+        Err(last.filter(|_| target.is_there()).unwrap_or(Failure::Gone { pid: target.pid }))
     }
 
     /// Somebody else may have removed it: whoever attaches to another container's JVM of the same
     /// pid, where both work in one directory.
-    fn renew(&self) -> Result<(), Failure> {
-        let path = &self.0;
-        Self::open(path).map(drop).map_err(|source| Failure::Trigger { path: path.clone(), source })
+    fn renew(&self, target: &Target) -> Result<(), Failure> {
+        Self::open(&self.0).map(drop).map_err(|source| {
+            // The kernel says `EACCES` for the links of a process that has just been reaped
+            // (`proc_pid_get_link`, fs/proc/base.c).
+            if target.is_there() {
+                Failure::Trigger { path: self.0.clone(), source }
+            } else {
+                Failure::Gone { pid: target.pid }
+            }
+        })
     }
 
     fn open(path: &Path) -> io::Result<File> {

@@ -5,6 +5,8 @@
 //! plan is immutable and everybody works from it.
 
 mod environment;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod health;
 mod helpers;
 mod jvm;
@@ -285,7 +287,13 @@ fn evidence(
     diagnostics: &mut Diagnostics,
 ) -> Option<Evidence> {
     unique_names(config.rules.iter().map(|rule| &rule.name), "rules", diagnostics);
-    let default = if config.rules.is_empty() && config.store.url.is_some() && cfg!(feature = "agent") {
+    let written_url = config.store.url.as_ref().map(|url| &url.value);
+    // Who wants nothing of it gets nothing, wherever it runs.
+    let default_url = (written_url.is_none() && (has_health || !config.rules.is_empty()))
+        .then(|| store::default_url(facts))
+        .flatten();
+    let url = written_url.or(default_url.as_ref());
+    let default = if config.rules.is_empty() && url.is_some() && cfg!(feature = "agent") {
         default_rules(has_health, config.main.output.is_some())
     } else {
         Vec::new()
@@ -328,7 +336,7 @@ fn evidence(
                 .help("use the full build, or remove the rules"),
         );
     }
-    let Some(url) = &config.store.url else {
+    let Some(url) = url else {
         diagnostics.push(
             Diagnostic::error(
                 "there are rules but no store",
@@ -339,7 +347,7 @@ fn evidence(
         );
         return None;
     };
-    let (store, spool) = store::store(config, &url.value, diagnostics);
+    let (store, spool) = store::store(config, facts, url, diagnostics);
     let heap = Recipe {
         redaction: config.heap.redact.value,
         compression: config.heap.compression.value,

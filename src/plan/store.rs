@@ -1,6 +1,7 @@
 //! Where evidence goes, and where it is made.
 
 use crate::config::{Config, Diagnostic, Diagnostics, ServerEncryption, StoreUrl};
+use crate::facts::{Facts, Platform};
 use crate::units::{BucketOptions, WebFolder};
 use std::path::PathBuf;
 
@@ -15,7 +16,32 @@ pub enum StorePlan {
 /// Where nobody says so. On Fargate and in most images it is on the container's disk.
 const DEFAULT_SPOOL: &str = "/tmp/bookend-spool";
 
-pub(super) fn store(config: &Config, url: &StoreUrl, diagnostics: &mut Diagnostics) -> (StorePlan, PathBuf) {
+/// What the platform itself uploads when the container has ended: titus-executor,
+/// `filesystems/watcher.go`.
+const TITUS_LOGS: &str = "/logs/bookend";
+/// What the allocation's next container finds again: Nomad, "Filesystem internals".
+const NOMAD_ALLOCATION: &str = "NOMAD_ALLOC_DIR";
+
+/// Where evidence goes if nobody says so: on one platform there is a place.
+pub(super) fn default_url(facts: &Facts) -> Option<StoreUrl> {
+    (facts.platform == Platform::Titus).then(|| StoreUrl::Directory(PathBuf::from(TITUS_LOGS)))
+}
+
+fn default_spool(facts: &Facts) -> PathBuf {
+    let allocation = (facts.platform == Platform::Nomad)
+        .then(|| facts.environment.iter().find(|(name, _)| name == NOMAD_ALLOCATION))
+        .flatten()
+        .map(|(_, folder)| PathBuf::from(folder))
+        .filter(|folder| folder.is_absolute());
+    allocation.map_or_else(|| PathBuf::from(DEFAULT_SPOOL), |folder| folder.join("bookend-spool"))
+}
+
+pub(super) fn store(
+    config: &Config,
+    facts: &Facts,
+    url: &StoreUrl,
+    diagnostics: &mut Diagnostics,
+) -> (StorePlan, PathBuf) {
     let dir = config.spool.dir.as_ref();
     if let Some(dir) = dir.filter(|dir| !dir.value.is_absolute()) {
         diagnostics.push(
@@ -25,7 +51,7 @@ pub(super) fn store(config: &Config, url: &StoreUrl, diagnostics: &mut Diagnosti
     }
     let dir = dir.map(|dir| dir.value.clone());
     let ca_file = config.store.ca_file.as_ref().map(|file| file.value.clone());
-    let spool = || dir.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPOOL));
+    let spool = || dir.clone().unwrap_or_else(|| default_spool(facts));
     let url = match url {
         // In the store itself, so that a heap dump is moved by a rename and never copied.
         StoreUrl::Directory(path) => {
@@ -60,4 +86,28 @@ pub(super) fn store(config: &Config, url: &StoreUrl, diagnostics: &mut Diagnosti
         tags: section.tags.value,
     };
     (StorePlan::Bucket(Box::new(options)), spool())
+}
+
+#[cfg(all(test, feature = "agent"))]
+mod tests {
+    use super::super::fixture::plan_on;
+    use super::*;
+
+    const RULE: &str = "rule.0.name=last\nrule.0.on=stop\nrule.0.capture=[\"threads\"]\n";
+
+    #[test]
+    fn what_a_platform_offers_is_the_default() {
+        let titus = plan_on(Platform::Titus, &[], RULE).evidence.expect("a rule");
+        assert!(matches!(titus.store, StorePlan::Directory(path) if path.as_os_str() == TITUS_LOGS));
+        assert!(plan_on(Platform::Titus, &[], "stop.grace=9s").evidence.is_none());
+        let bucket = format!("{RULE}store.url=s3://evidence/x\n");
+        let spool = |platform, environment: &[(&str, &str)], more: &str| {
+            plan_on(platform, environment, &format!("{bucket}{more}")).evidence.expect("a rule").spool
+        };
+        let nomad: &[(&str, &str)] = &[("NOMAD_ALLOC_DIR", "/alloc")];
+        assert_eq!(spool(Platform::Nomad, nomad, ""), PathBuf::from("/alloc/bookend-spool"));
+        assert_eq!(spool(Platform::Nomad, &[], ""), PathBuf::from(DEFAULT_SPOOL));
+        assert_eq!(spool(Platform::Docker, nomad, ""), PathBuf::from(DEFAULT_SPOOL));
+        assert_eq!(spool(Platform::Nomad, nomad, "spool.dir=/spool\n"), PathBuf::from("/spool"));
+    }
 }

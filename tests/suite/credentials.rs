@@ -2,6 +2,7 @@
 //! provider" (AWS SDKs and Tools reference) describes it: a GET with a token, answered in JSON.
 
 use crate::s3_server::{KEY, SECRET};
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -33,6 +34,17 @@ impl Session {
         self.given.load(Ordering::SeqCst)
     }
 
+    /// Credentials of the role, once more.
+    pub(crate) fn give(&self) -> Value {
+        self.given.fetch_add(1, Ordering::SeqCst);
+        json!({
+            "AccessKeyId": KEY,
+            "SecretAccessKey": SECRET,
+            "Token": "session",
+            "Expiration": "2099-01-01T00:00:00Z"
+        })
+    }
+
     /// Begins to give credentials; the port.
     pub(crate) fn serve(self: &Arc<Self>) -> u16 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -51,12 +63,7 @@ impl Session {
                     })
                 });
                 let (status, body) = if is_allowed {
-                    session.given.fetch_add(1, Ordering::SeqCst);
-                    let body = format!(
-                        "{{\"AccessKeyId\":\"{KEY}\",\"SecretAccessKey\":\"{SECRET}\",\"Token\":\"session\",\
-                         \"Expiration\":\"2099-01-01T00:00:00Z\"}}"
-                    );
-                    ("200 OK", body)
+                    ("200 OK", session.give().to_string())
                 } else {
                     ("401 Unauthorized", "{\"code\":\"Unauthorized\"}".to_owned())
                 };

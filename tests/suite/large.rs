@@ -93,7 +93,8 @@ fn slurped(setup: &Setup, dump: &Path) -> Result<Vec<String>, String> {
     assert!(answer.status.success(), "{said}{}", String::from_utf8_lossy(&answer.stderr));
     let mut found: Vec<String> = said
         .lines()
-        .filter(|line| line.contains("SickService$"))
+        // Of its table: what stands above it has the share of the whole, in which other objects come and go.
+        .filter(|line| line.contains("| SickService$"))
         .map(|line| line.trim().to_owned())
         .collect();
     assert!(found.iter().any(|line| line.contains("SickService$Order")), "{said}");

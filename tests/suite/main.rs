@@ -26,6 +26,7 @@ mod container;
 mod credentials;
 mod docker;
 mod ecs;
+mod ecs_task;
 mod encryption;
 mod examples;
 mod health;
@@ -93,6 +94,7 @@ fn main() {
     trials.extend(cli::trials(setup));
     trials.extend(container::trials(setup));
     trials.extend(docker::trials(setup));
+    trials.extend(ecs_task::trials(setup));
     trials.extend(hunts::trials(setup));
     let names =
         trials.iter().map(|trial| trial.name().split(' ').next().unwrap_or_default().to_owned()).collect();

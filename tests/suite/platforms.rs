@@ -2,7 +2,7 @@
 
 use crate::bundle;
 use crate::credentials::{Session, TOKEN};
-use crate::ecs::{self, DIGEST, TASK};
+use crate::ecs::{Agent, DIGEST, TASK};
 use crate::jvm::{port, request, sick, store};
 use crate::s3_server::{BUCKET, Server};
 use crate::scenario::{Scenario, poll};
@@ -46,7 +46,7 @@ fn on_port(setup: &Setup, port: u16) -> Vec<String> {
 fn ecs_unhealthy(setup: &Setup) -> Outcome {
     let scenario = Scenario::new(setup);
     let folder = scenario.folder().to_owned();
-    let (metadata, _) = ecs::serve(true);
+    let metadata = Agent::new(true, None).serve();
     let role = Session::of(100);
     let server = Server::in_session(&folder.join("s3"), &role);
     let token = folder.join("token");
@@ -96,7 +96,7 @@ fn ecs_unhealthy(setup: &Setup) -> Outcome {
 }
 
 fn ecs_stale(setup: &Setup) -> Outcome {
-    let (metadata, _) = ecs::serve(true);
+    let metadata = Agent::new(true, None).serve();
     let uri = format!("http://127.0.0.1:{metadata}/v4/x");
     let run = |config: &str| {
         Scenario::new(setup)
@@ -117,7 +117,8 @@ fn ecs_stale(setup: &Setup) -> Outcome {
 
 fn ecs_protection(setup: &Setup) -> Outcome {
     for grants in [true, false] {
-        let (agent, protections) = ecs::serve(grants);
+        let ecs = Agent::new(grants, None);
+        let agent = ecs.serve();
         let scenario = Scenario::new(setup);
         let config = format!("[store]\nurl = \"file://{}/store\"\n", scenario.folder().display());
         let running = scenario
@@ -139,7 +140,7 @@ fn ecs_protection(setup: &Setup) -> Outcome {
             running.wait_for("the task is not protected: TASK_NOT_VALID");
         }
         running.stop().exits(143);
-        let asked: Vec<Value> = protections.lock().expect("no panic").clone();
+        let asked = ecs.protections();
         let first = asked.first().ok_or("nothing was asked")?;
         assert_eq!(first["ProtectionEnabled"], true, "{asked:?}");
         assert_eq!(first["ExpiresInMinutes"], 90, "{asked:?}");

@@ -222,6 +222,8 @@ impl<'a> Scenario<'a> {
         command.args(&self.wrapper).args(&inner);
         command.env_remove("CI").envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("BOOKEND_CONFIG", "");
+        // Of its own too, as for /tmp: an attach trigger lies in the JVM's working directory.
+        command.current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("unshare starts");
         let output = Output { patience: self.init.patience(), ..Output::default() };

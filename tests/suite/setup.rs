@@ -47,8 +47,8 @@ pub(crate) enum Need {
     Store,
     /// `hprof-slurp`.
     Slurp,
-    /// Debian's.
-    Nginx,
+    /// A program of Debian's package of that name.
+    Program(&'static str, &'static str),
     /// `docker-compose`.
     Compose,
     /// Root, for namespaces and users.
@@ -125,8 +125,8 @@ impl Setup {
             Need::Compose if self.compose.is_none() => {
                 Some("needs docker-compose: run `cargo xtask test`".to_owned())
             }
-            Need::Nginx if !Path::new("/usr/sbin/nginx").is_file() => {
-                Some("needs nginx: Debian's package nginx-light".to_owned())
+            Need::Program(path, package) if !Path::new(path).is_file() => {
+                Some(format!("needs {path}: Debian's package {package}"))
             }
             Need::Slurp if self.hprof_slurp.is_none() => {
                 Some("needs hprof-slurp: run `cargo xtask test`".to_owned())

@@ -19,6 +19,7 @@ mod faults;
 mod hprof_slurp;
 mod images;
 mod java;
+mod migration;
 mod python;
 mod seaweed;
 mod survival;
@@ -65,6 +66,11 @@ fn run() -> Result<()> {
         Some((verb, rest)) => (verb.as_str(), rest),
         None => bail!("no verb\n{USAGE}"),
     };
+    // `cargo xtask test --help` asks; it does not run for half an hour.
+    if rest.iter().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return Ok(());
+    }
     match verb {
         "demo" => demo::run(),
         "test" => test::run(rest),

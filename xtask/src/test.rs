@@ -3,12 +3,17 @@
 use crate::engine::Engine;
 use crate::seaweed::{BUCKET, KEY, SECRET, Seaweed};
 use crate::tools::{self, build, is_root, root, say, step};
-use crate::{hprof_slurp, images, java};
-use anyhow::Result;
+use crate::{hprof_slurp, images, java, migration};
+use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    const OPTIONS: [&str; 3] = ["--no-containers", "--hunts", "--large"];
+    let is_unknown = |argument: &&String| argument.starts_with('-') && !OPTIONS.contains(&argument.as_str());
+    if let Some(unknown) = arguments.iter().find(is_unknown) {
+        bail!("`{unknown}` is not an option of `test`: there are {}", OPTIONS.join(", "));
+    }
     let without_containers = arguments.iter().any(|argument| argument == "--no-containers");
     let with_hunts = arguments.iter().any(|argument| argument == "--hunts");
     let filter: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
@@ -28,11 +33,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     suite.env("BOOKEND_TEST_BINARY", &binary);
     name_javas(&mut suite)?;
 
-    tools::need("curl", "curl")?;
-    tools::need("nginx", "nginx-light")?;
-    // Opens what bookend encrypts.
-    tools::need("age", "age")?;
+    programs(is_ci)?;
     suite.env("BOOKEND_TEST_HPROF_SLURP", hprof_slurp::program()?);
+    suite.env("BOOKEND_TEST_LIQUIBASE", migration::liquibase()?);
+    match migration::postgres() {
+        Ok(folder) => {
+            suite.env("BOOKEND_TEST_POSTGRES", folder);
+        }
+        Err(error) if is_ci => return Err(error),
+        Err(error) => say(&format!("No PostgreSQL: {error:#}")),
+    }
     let engine = if without_containers { None } else { engine(&binary, is_ci)? };
     if let Some(engine) = &engine {
         suite.env("BOOKEND_TEST_DOCKER", engine.client()).envs(engine.environment());
@@ -51,6 +61,28 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         say("Not root: tests that need PID namespaces and users are skipped, by name");
     }
     step("The suite: PID namespaces, JVM 11/17/21/25, containers", || tools::run(&mut suite))
+}
+
+/// What tests run beside bookend. Without one its tests are skipped, which CI does not accept.
+fn programs(is_ci: bool) -> Result<()> {
+    // The peers that keep the same list of cases, what asks over HTTP, the helper process, and
+    // what opens what bookend encrypts.
+    let programs = [
+        ("tini-static", "tini"),
+        ("dumb-init", "dumb-init"),
+        ("catatonit", "catatonit"),
+        ("curl", "curl"),
+        ("nginx", "nginx-light"),
+        ("age", "age"),
+    ];
+    for (name, package) in programs {
+        match tools::need(name, package) {
+            Err(error) if is_ci => return Err(error),
+            Err(error) => say(&format!("No {name}: {error:#}")),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Tells the suite where the runtimes and the sick service are.

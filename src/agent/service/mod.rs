@@ -8,6 +8,7 @@ use super::budget::Rates;
 use super::control;
 use super::event::Captured;
 use super::journal::Journal;
+use super::outlook;
 use super::prober::Prober;
 use super::rules::Rules;
 use super::shipping;
@@ -19,7 +20,7 @@ use super::who::Who;
 use crate::config::Trigger;
 use crate::evidence::Lost;
 use crate::facts::Platform;
-use crate::jvm::{CrashFiles, Session};
+use crate::jvm::{Counters, CrashFiles, Session};
 use crate::link::{Deed, Fact, MAXIMUM_SIZE};
 use crate::output::Ring;
 use crate::plan::{Plan, Variables};
@@ -109,6 +110,7 @@ struct Agent<'a> {
     /// How the main process ended, while an event ran.
     pending_end: Option<process::Status>,
     is_armed: bool,
+    has_looked_ahead: bool,
 }
 
 /// How far the main process is.
@@ -205,6 +207,7 @@ pub(super) async fn serve(
         pending_stop: None,
         pending_end: None,
         is_armed: false,
+        has_looked_ahead: false,
     };
     let is_ecs = matches!(plan.platform, Platform::Ecs | Platform::EcsFargate) && plan.evidence.is_some();
     let mut asking_who: Option<Pending<'_, _>> =
@@ -311,9 +314,27 @@ impl Agent<'_> {
         }
         self.crash_files = Some(files);
         self.is_out_of_memory = false;
+        self.look_ahead(&session);
         self.watch.jvm_is_there(&session);
         self.rules.renew(|on| matches!(on, Trigger::Deadlock { .. } | Trigger::OutOfMemory));
         self.session = Some(session);
+    }
+
+    /// Once a life: the next JVM has the same heap and the same time.
+    fn look_ahead(&mut self, session: &Session) {
+        if self.has_looked_ahead {
+            return;
+        }
+        let Some((_, heap)) = Counters::read(&session.target).and_then(|counters| counters.heap()) else {
+            debug!("the JVM does not tell how large its heap may grow");
+            return;
+        };
+        self.has_looked_ahead = true;
+        let Some(evidence) = &self.plan.evidence else { return };
+        let stops_the_sick = self.plan.platform.stops_the_sick();
+        if let Some(worry) = outlook::of(&self.plan.stop, evidence, stops_the_sick, heap) {
+            warn!("{worry}");
+        }
     }
 
     /// The JVM is gone; another one may follow.

@@ -1,42 +1,18 @@
 //! Generated and hand-written sequences of events.
 
 use super::{Action, Child, Event, Machine, Note};
-use crate::config::{self, Diagnostics};
-use crate::facts::{Facts, Platform, Users};
+use crate::facts::Platform;
 use crate::link::Deed;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
+use crate::plan::fixture::plan_on;
 use crate::sys::process::Status;
 use crate::units::{Moment, Signal};
 use proptest::prelude::*;
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 pub(super) fn plan_of(text: &str) -> Plan {
-    let overrides = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    let inputs = config::Inputs {
-        file: None,
-        environment: vec![("BOOKEND_CONFIG".into(), OsString::new())],
-        overrides,
-        explain: false,
-    };
-    let (config, _, mut diagnostics): (_, _, Diagnostics) = config::load(&inputs);
-    let facts = Facts {
-        platform: Platform::Bare,
-        users: Users::default(),
-        host_name: "test".to_owned(),
-        identity: crate::facts::Identity::default(),
-        user: 0,
-        group: 0,
-        is_pid_one: true,
-        memory_limit: None,
-        oom_kills: 0,
-        started: 0,
-        environment: Vec::new(),
-    };
-    let plan = plan::make(&config, &facts, &["main".into()], &mut diagnostics);
-    assert!(diagnostics.is_empty(), "{}", diagnostics.render());
-    plan.expect("there is a command")
+    plan_on(Platform::Bare, &[], text)
 }
 
 const EVERYTHING: &str = r#"
