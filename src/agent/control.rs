@@ -5,6 +5,7 @@
 //! line; the answer is text until the end. Owns paths and transport; what is
 //! answered is the service loop's.
 
+use crate::link::Order;
 use crate::plan::Plan;
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -26,7 +27,7 @@ const REQUEST_LIMIT: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a verb asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     Status,
     Hold(Duration),
@@ -35,6 +36,11 @@ pub enum Request {
     Dump,
     /// A stop's event, now.
     Prestop,
+    /// Of a helper process, by its name.
+    Helper {
+        name: String,
+        order: Order,
+    },
     /// What happened so far; and what happens from now on.
     Events {
         follow: bool,
@@ -48,19 +54,26 @@ pub const NOTHING: &str = "nothing\n";
 
 impl Request {
     /// The wire form: one line.
-    pub fn encode(self) -> String {
+    pub fn encode(&self) -> String {
         match self {
             Self::Status => "status\n".to_owned(),
             Self::Hold(span) => format!("hold {}\n", span.as_millis()),
             Self::Release => "release\n".to_owned(),
             Self::Dump => "dump\n".to_owned(),
             Self::Prestop => "prestop\n".to_owned(),
+            Self::Helper { name, order } => format!("{} {name}\n", order.word()),
             Self::Events { follow: false } => "events\n".to_owned(),
             Self::Events { follow: true } => "follow\n".to_owned(),
         }
     }
 
     fn decode(line: &str) -> Option<Self> {
+        // A name may have spaces in it.
+        if let Some((word, name)) = line.trim_end().split_once(' ')
+            && let Some(order) = Order::parse(word)
+        {
+            return Some(Self::Helper { name: name.to_owned(), order });
+        }
         let mut words = line.split_whitespace();
         let request = match (words.next()?, words.next()) {
             ("status", None) => Self::Status,
@@ -238,10 +251,11 @@ mod tests {
             Request::Dump,
             Request::Events { follow: false },
             Request::Events { follow: true },
+            Request::Helper { name: "web server".to_owned(), order: Order::Restart },
         ] {
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }
-        for line in ["", "hold", "hold x", "status now", "hold 1 2"] {
+        for line in ["", "hold", "hold x", "status now", "hold 1 2", "restart", "stop "] {
             assert_eq!(Request::decode(line), None, "{line}");
         }
     }

@@ -20,6 +20,7 @@ pub enum What {
     Capture,
     Store,
     Hold,
+    Helper,
     Stop,
     End,
 }

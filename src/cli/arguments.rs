@@ -57,6 +57,15 @@ pub(super) enum Verb {
     /// Take a stop's evidence now: for Kubernetes' preStop hook
     #[cfg(feature = "agent")]
     Prestop(Prestop),
+    /// Stop a helper process and start it again
+    #[cfg(feature = "agent")]
+    Restart(Helper),
+    /// Stop a helper process; it is not started again by itself
+    #[cfg(feature = "agent")]
+    Stop(Helper),
+    /// Start a helper process that was stopped, or that is waited for
+    #[cfg(feature = "agent")]
+    Start(Helper),
     /// Convert supervisord.conf: the configuration on standard output, remarks on standard error
     Import(Import),
     /// End a hold
@@ -276,6 +285,15 @@ pub(super) struct Hold {
     /// At most so long
     #[arg(value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub(super) duration: std::time::Duration,
+}
+
+#[cfg(feature = "agent")]
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 the supervisor was told, 1 it was not")]
+pub(super) struct Helper {
+    /// As [[process]] calls it
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
 }
 
 fn format(text: &str) -> Result<Format, String> {

@@ -41,7 +41,7 @@ pub(super) fn prestop(arguments: &Prestop) -> u8 {
 
 /// An event as a rule would set it off: to the store, without secrets, with a manifest.
 async fn by_the_agent(request: Request, limit: Duration) -> Result<(), String> {
-    let answer = operator::ask(request)?;
+    let answer = operator::ask(&request)?;
     if answer == NOTHING {
         output::say("no rule asks for evidence at a stop like this\n");
         return Ok(());

@@ -16,7 +16,7 @@ pub(super) fn events(arguments: &EventsArguments) -> u8 {
         }
         Ok(())
     };
-    operator::say(operator::send(request, &mut print).map(|()| String::new()))
+    operator::say(operator::send(&request, &mut print).map(|()| String::new()))
 }
 
 /// `2026-11-23T18:52:06.123Z health   unhealthy: HTTP 503`; as it is if it is of
@@ -28,6 +28,7 @@ fn describe(line: &str) -> String {
         What::Capture => "capture",
         What::Store => "store",
         What::Hold => "hold",
+        What::Helper => "helper",
         What::Stop => "stop",
         What::End => "end",
     };

@@ -25,6 +25,8 @@ mod run;
 
 use crate::compat;
 use crate::exit;
+#[cfg(feature = "agent")]
+use crate::link::Order;
 use crate::sys::signals::Inherited;
 use arguments::{Arguments, Run, Verb};
 use clap::Parser;
@@ -68,6 +70,12 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
         Verb::Hold(hold) => operator::hold(&hold),
         #[cfg(feature = "agent")]
         Verb::Prestop(arguments) => dump::prestop(&arguments),
+        #[cfg(feature = "agent")]
+        Verb::Restart(helper) => operator::order(helper, Order::Restart),
+        #[cfg(feature = "agent")]
+        Verb::Stop(helper) => operator::order(helper, Order::Stop),
+        #[cfg(feature = "agent")]
+        Verb::Start(helper) => operator::order(helper, Order::Start),
         Verb::Import(arguments) => import::import(&arguments),
         #[cfg(feature = "agent")]
         Verb::Release => operator::release(),

@@ -1,9 +1,10 @@
-//! `bookend status`, `hold`, `release`: the operator inside the container.
+//! `bookend status`, `hold`, `release`, `restart`, `stop`, `start`: the operator inside the container.
 
-use super::arguments::{Hold, Status as StatusArguments};
+use super::arguments::{Helper, Hold, Status as StatusArguments};
 use super::output;
-use crate::agent::{Request, Status, sockets};
+use crate::agent::{ERROR, Request, Status, sockets};
 use crate::exit;
+use crate::link::Order;
 use crate::units::{ByteSize, format_duration};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fmt::Write as _;
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Why nobody answers, and what to do.
-pub(super) fn ask(request: Request) -> Result<String, String> {
+pub(super) fn ask(request: &Request) -> Result<String, String> {
     let mut text = String::new();
     send(request, &mut |stream| stream.read_to_string(&mut text).map(drop))?;
     Ok(text)
@@ -32,7 +33,7 @@ pub(super) fn ask(request: Request) -> Result<String, String> {
 /// # Errors
 /// As [`ask`].
 pub(super) fn send(
-    request: Request,
+    request: &Request,
     read: &mut dyn FnMut(&mut dyn Read) -> std::io::Result<()>,
 ) -> Result<(), String> {
     let mut trouble = None;
@@ -46,7 +47,7 @@ pub(super) fn send(
             stream.set_write_timeout(Some(PATIENCE))?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(request.encode().as_bytes())?;
-            if request == (Request::Events { follow: true }) {
+            if *request == (Request::Events { follow: true }) {
                 stream.set_read_timeout(None)?;
             }
             let counting = counted.insert(Counting { stream, bytes: 0 });
@@ -101,7 +102,7 @@ fn refused(path: &Path) -> String {
 /// # Errors
 /// As [`ask`].
 pub(super) fn fetch() -> Result<Status, String> {
-    let text = ask(Request::Status)?;
+    let text = ask(&Request::Status)?;
     serde_json::from_str(&text).map_err(|error| format!("the agent's answer is none: {error}"))
 }
 
@@ -116,11 +117,20 @@ pub(super) fn status(arguments: &StatusArguments) -> u8 {
 }
 
 pub(super) fn hold(arguments: &Hold) -> u8 {
-    say(ask(Request::Hold(arguments.duration)))
+    say(ask(&Request::Hold(arguments.duration)))
+}
+
+/// The same for each of the three verbs.
+pub(super) fn order(helper: Helper, order: Order) -> u8 {
+    let answer = ask(&Request::Helper { name: helper.name, order });
+    say(answer.and_then(|text| match text.strip_prefix(ERROR) {
+        Some(reason) => Err(reason.trim_end().to_owned()),
+        None => Ok(text),
+    }))
 }
 
 pub(super) fn release() -> u8 {
-    say(ask(Request::Release))
+    say(ask(&Request::Release))
 }
 
 /// Prints the answer, or why there is none; the exit code.

@@ -41,7 +41,7 @@ pub use process::{MainRestart, Process, Ready, Restart, Start};
 pub use release::{OnMismatch, Release};
 pub use rules::{LastResort, Limit, When, default_rules};
 pub use sections::{
-    Config, Exit, Hook, Log, Main, OnFailure, Partial, Preflight, Rule, Service, Stage, Stop,
+    Config, Exit, Hook, Log, Main, OnFailure, OnStop, Partial, Preflight, Rule, Service, Stage, Stop,
 };
 pub use store::{ServerEncryption, Spool, Store, StoreUrl};
 pub use trigger::{Bound, Measure, Trigger};

@@ -19,6 +19,8 @@ pub enum Start {
     Before,
     /// After the main process.
     After,
+    /// After it too, once it is healthy.
+    Healthy,
 }
 
 /// Who is started again when it ends by itself.

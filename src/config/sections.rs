@@ -113,6 +113,15 @@ pub enum OnFailure {
     Continue,
 }
 
+/// What a stop means to a hook that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStop {
+    /// It gets the stop signal at once, and ends in its own way.
+    Signal,
+    /// It gets it only when the time is over: what it would leave half done is worse.
+    Finish,
+}
+
 /// `[[hook]]`
 #[derive(Clone, Debug)]
 pub struct Hook {
@@ -128,6 +137,7 @@ pub struct Hook {
     pub retries: Setting<u32>,
     pub backoff: Setting<Duration>,
     pub on_failure: Setting<OnFailure>,
+    pub on_stop: Setting<OnStop>,
     pub when: Option<Setting<Condition>>,
     pub exports: Setting<bool>,
 }
@@ -296,6 +306,7 @@ impl Hook {
         let retries = reader.or("retries", 0, context);
         let backoff = reader.or("backoff", Duration::from_secs(1), context);
         let on_failure = reader.or("on_failure", OnFailure::Abort, context);
+        let on_stop = reader.or("on_stop", OnStop::Signal, context);
         let when = reader.optional("when", context);
         let exports = reader.or("exports", false, context);
         reader.finish(context);
@@ -312,6 +323,7 @@ impl Hook {
             retries,
             backoff,
             on_failure,
+            on_stop,
             when,
             exports,
         })

@@ -61,6 +61,10 @@ impl Words for super::sections::OnFailure {
     const WORDS: &'static [(&'static str, Self)] = &[("abort", Self::Abort), ("continue", Self::Continue)];
 }
 
+impl Words for super::sections::OnStop {
+    const WORDS: &'static [(&'static str, Self)] = &[("signal", Self::Signal), ("finish", Self::Finish)];
+}
+
 impl Words for Redaction {
     const WORDS: &'static [(&'static str, Self)] =
         &[("none", Self::None), ("strings", Self::Strings), ("primitives", Self::Primitives)];
@@ -80,7 +84,8 @@ impl Words for super::release::OnMismatch {
     const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("warn", Self::Warn)];
 }
 impl Words for super::process::Start {
-    const WORDS: &'static [(&'static str, Self)] = &[("before", Self::Before), ("after", Self::After)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("before", Self::Before), ("after", Self::After), ("healthy", Self::Healthy)];
 }
 impl Words for super::process::Restart {
     const WORDS: &'static [(&'static str, Self)] =
@@ -142,11 +147,12 @@ read_as_words! {
     Level => "a log level: \"error\", \"warn\", \"info\" or \"debug\"",
     super::sections::Stage => "a stage: \"pre-start\" or \"post-stop\"",
     super::sections::OnFailure => "\"abort\" or \"continue\"",
+    super::sections::OnStop => "\"signal\" or \"finish\"",
     Redaction => "what to take out of a heap dump: \"none\", \"strings\" or \"primitives\"",
     Compression => "\"zstd\", \"auto\", \"gzip\" or \"none\"",
     super::store::ServerEncryption => "\"AES256\", \"aws:kms\" or \"aws:kms:dsse\"",
     super::release::OnMismatch => "\"stop\" or \"warn\"",
-    super::process::Start => "\"before\" or \"after\" the main process",
+    super::process::Start => "\"before\" or \"after\" the main process, or once it is \"healthy\"",
     super::process::Restart => "\"never\", \"on-failure\" or \"always\"",
     super::process::MainRestart => "\"never\", \"on-unhealthy\", \"on-failure\" or \"always\"",
     super::sections::Partial => "\"keep\" or \"discard\"",

@@ -46,6 +46,36 @@ pub enum Deed {
     Release,
     /// The main process is sick, and its evidence is captured: it is to be started again.
     RestartMain,
+    /// The service is healthy; said each time it becomes so.
+    Healthy,
+    /// An operator wants that of a helper process, by its number in the plan.
+    Helper { index: usize, order: Order },
+}
+
+/// What an operator may want of a helper process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Restart,
+    Stop,
+    Start,
+}
+
+impl Order {
+    const ALL: [Self; 3] = [Self::Restart, Self::Stop, Self::Start];
+
+    /// The verb, on the command line as on the control socket.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+            Self::Start => "start",
+        }
+    }
+
+    /// By its verb.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|order| order.word() == word)
+    }
 }
 
 impl Fact {
@@ -116,6 +146,10 @@ impl Deed {
             Self::Hold { until } => (8, until.nanoseconds()),
             Self::Release => (9, 0),
             Self::RestartMain => (10, 0),
+            Self::Healthy => (11, 0),
+            Self::Helper { index, order: Order::Restart } => (12, index as u64),
+            Self::Helper { index, order: Order::Stop } => (13, index as u64),
+            Self::Helper { index, order: Order::Start } => (14, index as u64),
         };
         write(buffer, tag, [number, 0, 0, 0])
     }
@@ -123,6 +157,7 @@ impl Deed {
     /// Reads the wire form; `None` for what no `Deed` looks like.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (tag, [number, ..]) = read(bytes)?;
+        let helper = |order| Some(Self::Helper { index: usize::try_from(number).ok()?, order });
         Some(match tag {
             1 => Self::Ready,
             2 => Self::Captured,
@@ -134,6 +169,10 @@ impl Deed {
             8 => Self::Hold { until: Moment::from_nanoseconds(number) },
             9 => Self::Release,
             10 => Self::RestartMain,
+            11 => Self::Healthy,
+            12 => helper(Order::Restart)?,
+            13 => helper(Order::Stop)?,
+            14 => helper(Order::Start)?,
             _ => return None,
         })
     }
@@ -208,6 +247,10 @@ mod tests {
             Deed::Hold { until: moment(7) },
             Deed::Release,
             Deed::RestartMain,
+            Deed::Healthy,
+            Deed::Helper { index: 3, order: Order::Restart },
+            Deed::Helper { index: 0, order: Order::Stop },
+            Deed::Helper { index: 1, order: Order::Start },
         ] {
             assert_eq!(Deed::decode(deed.encode(&mut [0; MAXIMUM_SIZE])), Some(deed));
         }

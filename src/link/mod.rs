@@ -5,4 +5,4 @@
 
 mod message;
 
-pub use message::{Deed, Fact, MAXIMUM_SIZE};
+pub use message::{Deed, Fact, MAXIMUM_SIZE, Order};

@@ -75,12 +75,17 @@ pub(super) fn main_restart(
     MainRestartPlan { when: restart.value, limit: config.main.restart_limit.value, backoff: MAIN_BACKOFF }
 }
 
-pub(super) fn plan(config: &Config, facts: &Facts, diagnostics: &mut Diagnostics) -> Vec<HelperPlan> {
+pub(super) fn plan(
+    config: &Config,
+    facts: &Facts,
+    has_health: bool,
+    diagnostics: &mut Diagnostics,
+) -> Vec<HelperPlan> {
     unique_names(config.processes.iter().map(|process| &process.name), "processes", diagnostics);
-    config.processes.iter().map(|process| plan_one(process, facts, diagnostics)).collect()
+    config.processes.iter().map(|process| plan_one(process, facts, has_health, diagnostics)).collect()
 }
 
-fn plan_one(process: &Process, facts: &Facts, diagnostics: &mut Diagnostics) -> HelperPlan {
+fn plan_one(process: &Process, facts: &Facts, has_health: bool, diagnostics: &mut Diagnostics) -> HelperPlan {
     check_command(&process.command, diagnostics);
     if let Some(ready) = process.ready.as_ref().filter(|ready| ready.value != Ready::Notify)
         && !cfg!(feature = "agent")
@@ -88,6 +93,13 @@ fn plan_one(process: &Process, facts: &Facts, diagnostics: &mut Diagnostics) -> 
         let message = "this bookend was built without the agent: it opens no connections";
         diagnostics.push(
             Diagnostic::error(message, &ready.place, "").help("use the full build, or ready = \"notify\""),
+        );
+    }
+    if process.start.value == Start::Healthy && !has_health {
+        let message = format!("the process `{}` waits for a health that nobody looks at", process.name.value);
+        diagnostics.push(
+            Diagnostic::error(message, &process.start.place, "it would never be started")
+                .help("add [health] with http, tcp or exec"),
         );
     }
     HelperPlan {

@@ -5,7 +5,7 @@
 //! plan is immutable and everybody works from it.
 
 mod environment;
-#[cfg(test)]
+#[cfg(all(test, feature = "agent"))]
 pub(crate) mod fixture;
 mod health;
 mod helpers;
@@ -146,9 +146,10 @@ impl Evidence {
 }
 
 impl Plan {
-    /// Somebody is needed who probes or captures.
+    /// Somebody is needed who probes, captures, or hears what an operator wants of helper processes.
     pub fn needs_agent(&self) -> bool {
-        self.health.is_some() || self.evidence.is_some()
+        let has_helpers = cfg!(feature = "agent") && !self.helpers.is_empty();
+        self.health.is_some() || self.evidence.is_some() || has_helpers
     }
 
     /// Somebody's output goes through us.
@@ -172,8 +173,8 @@ pub fn make(
     let jvm_options =
         main.as_mut().map(|main| jvm::add_options(config, facts, main, diagnostics)).unwrap_or_default();
     let stop = stop::plan(config, facts, &post_stop, diagnostics);
-    let helpers = helpers::plan(config, facts, diagnostics);
     let health = health::plan(config, main.as_ref(), diagnostics);
+    let helpers = helpers::plan(config, facts, health.is_some(), diagnostics);
     // On ECS the container's own health check is heard of through the task metadata.
     let is_told = matches!(facts.platform, Platform::Ecs | Platform::EcsFargate);
     let main_restart = helpers::main_restart(config, health.is_some(), diagnostics);

@@ -1,7 +1,9 @@
 //! The programs that will be run: main process, hooks, preflight.
 
 use super::unique_names;
-use crate::config::{self, Condition, Config, Diagnostic, Diagnostics, OnFailure, Reachable, Setting, Stage};
+use crate::config::{
+    self, Condition, Config, Diagnostic, Diagnostics, OnFailure, OnStop, Reachable, Setting, Stage,
+};
 use crate::facts::Facts;
 use crate::facts::users::Identity;
 use crate::units::{Attributes, Signal};
@@ -34,6 +36,7 @@ pub struct HookPlan {
     pub retries: u32,
     pub backoff: Backoff,
     pub on_failure: OnFailure,
+    pub on_stop: OnStop,
     pub when: Option<Condition>,
     pub exports: bool,
 }
@@ -132,6 +135,14 @@ fn plan_hook(
             "nothing starts after a post-stop hook",
         ));
     }
+    if hook.on_stop.value == OnStop::Finish && hook.stage.value == Stage::PostStop {
+        let message = format!("the hook `{}` runs in a stop", hook.name.value);
+        diagnostics.push(Diagnostic::error(
+            message,
+            &hook.on_stop.place,
+            "a post-stop hook is left to finish anyway, within its timeout",
+        ));
+    }
     // A hook works where and as whom the main process does, unless it says otherwise.
     let identity = match &hook.user {
         Some(user) => identity(Some(user), facts, diagnostics),
@@ -156,6 +167,7 @@ fn plan_hook(
         retries: hook.retries.value,
         backoff: Backoff { first: hook.backoff.value },
         on_failure: hook.on_failure.value,
+        on_stop: hook.on_stop.value,
         when: hook.when.as_ref().map(|condition| condition.value.clone()),
         exports: hook.exports.value,
     }

@@ -252,10 +252,17 @@ impl Bucket {
     pub async fn begin(&self, key: &str, labels: &Labels) -> Result<Upload, String> {
         let path = self.path(key)?;
         let (tags, attributes) = self.labelled(key, labels)?;
+        let cloud = self.cloud()?.options.url.cloud;
         let create = |remote: Arc<dyn Remote>| {
             let path = path.clone();
             let (tags, attributes) = (tags.clone(), attributes.clone());
-            let options = PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() };
+            // A blob of blocks gets them with the list of its blocks, which the client does not offer.
+            let options = match cloud {
+                Cloud::Azure => PutMultipartOptions::default(),
+                Cloud::S3 | Cloud::Google => {
+                    PutMultipartOptions { tags, attributes, ..PutMultipartOptions::default() }
+                }
+            };
             async move { remote.create_multipart_opts(&path, options).await }
         };
         let id = self.with(create).await?;

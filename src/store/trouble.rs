@@ -1,7 +1,7 @@
 //! What an object store's refusal means, and what to do about it.
 
 use crate::net::in_words;
-use crate::units::BucketOptions;
+use crate::units::{BucketOptions, Cloud};
 
 /// In one line: the service's own code first.
 pub(super) fn words(error: &object_store::Error, options: &BucketOptions) -> String {
@@ -9,7 +9,11 @@ pub(super) fn words(error: &object_store::Error, options: &BucketOptions) -> Str
     let text = in_words(error);
     let Some(code) = element(&text, "Code") else {
         let line = text.lines().next().unwrap_or_default();
-        return line.chars().take(300).collect::<String>().trim().to_owned();
+        let line: String = line.chars().take(300).collect();
+        // The client's words for a variable that is not set.
+        let hint =
+            if line.contains("Account must be specified") { ": set AZURE_STORAGE_ACCOUNT_NAME" } else { "" };
+        return format!("{}{hint}", line.trim());
     };
     let message = element(&text, "Message").unwrap_or_default();
     let message: String = message.lines().next().unwrap_or_default().chars().take(200).collect();
@@ -23,6 +27,16 @@ fn hint(code: &str, options: &BucketOptions) -> Option<String> {
     let (bucket, prefix) = (&url.bucket, &url.prefix);
     let key = if prefix.is_empty() { "*".to_owned() } else { format!("{prefix}/*") };
     match code {
+        // "Blob service error codes", Azure Storage REST API.
+        "AuthorizationPermissionMismatch" | "AuthorizationFailure" => Some(format!(
+            "the identity needs the role Storage Blob Data Contributor on the container {bucket}"
+        )),
+        "AuthenticationFailed" => Some("is the account key right, and this machine's clock?".to_owned()),
+        "ContainerNotFound" => Some(format!("is the name `{bucket}` right, and the account?")),
+        // "Error messages", XML API of Cloud Storage.
+        "AccessDenied" if url.cloud == Cloud::Google => Some(format!(
+            "the service account needs storage.objects.create and storage.multipartUploads.* on {bucket}"
+        )),
         "AccessDenied" | "AllAccessDisabled" => {
             let mut permissions = vec!["s3:PutObject"];
             if options.tags {

@@ -87,6 +87,9 @@ pub(super) fn note(plan: &Plan, note: Note) {
         Note::HookRetries { child, attempt, wait } => {
             info!(attempt, wait = format_duration(wait), "{} is tried again", name(child));
         }
+        Note::HookFinishes { child, until } => {
+            info!(at_most = remaining(until), "{} is left to finish: a stop waits for it", name(child));
+        }
         Note::HookTimedOut { child } => warn!("{} did not end within its timeout: stopping it", name(child)),
         Note::HookFailed { child, code, aborts: true } => {
             error!(code, "{} failed: the main process is not started", name(child));

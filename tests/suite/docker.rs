@@ -178,8 +178,6 @@ fn compose(setup: &Setup) -> Outcome {
     let run = |arguments: &[&str]| -> Result<String, String> {
         let mut command = Command::new(setup.compose.as_ref().expect("the need was checked"));
         command.args(["--project-name", &project, "--file"]).arg(folder.join("compose.yaml"));
-        // This engine has no bridge: both are in one network namespace.
-        command.arg("--file").arg(setup.root.join("tests/suite/compose-here.yaml"));
         command.args(arguments).env("IMAGE", &image);
         let output = command.output().map_err(|error| error.to_string())?;
         let text = [output.stdout, output.stderr].concat();

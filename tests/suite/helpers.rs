@@ -25,6 +25,8 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("helpers::h11_lingers_and_a_second_stop_does_not", root, lingers),
         setup.trial("helpers::main_is_started_again_after_a_failure", root, main_again),
         setup.trial("helpers::an_unhealthy_service_is_restarted_after_its_evidence", java, unhealthy),
+        setup.trial("helpers::an_operator_restarts_stops_and_starts_one", root, verbs),
+        setup.trial("helpers::one_that_waits_for_health", java, once_healthy),
         setup.trial("helpers::nginx_in_front_of_the_service", nginx, nginx_in_front),
     ]
 }
@@ -49,7 +51,7 @@ fn order(setup: &Setup) -> Outcome {
     for name in ["database", "cache", "proxy"] {
         running.wait_for(&format!("{name} | {name} runs"));
     }
-    running.wait_for("\nmain runs");
+    running.wait_for("main runs");
     let ended = running.stop();
     ended.exits(7);
     let begun = [
@@ -194,6 +196,56 @@ fn lives(output: &str) -> usize {
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("bound").port()
+}
+
+fn verbs(setup: &Setup) -> Outcome {
+    let running = Scenario::new(setup)
+        .config(&process("cache", &polite("cache"), "start = \"after\""))
+        .shell("trap 'exit 0' TERM; while :; do sleep .05; done")
+        .start();
+    let times = |text: &str, count: usize| {
+        poll(&format!("`{text}` {count} times"), || {
+            (running.output().matches(text).count() == count).then_some(())
+        });
+    };
+    times("cache | cache runs", 1);
+    let ask = |words: &[&str]| running.verb(setup, "root", words);
+    let (code, said) = ask(&["restart", "cache"]);
+    assert_eq!(code, Some(0), "{said}");
+    times("cache | cache stops", 1);
+    times("cache | cache runs", 2);
+    assert_eq!(ask(&["stop", "cache"]).0, Some(0));
+    times("process `cache` ended", 2);
+    assert_eq!(ask(&["start", "cache"]).0, Some(0));
+    times("cache | cache runs", 3);
+    let (code, said) = ask(&["restart", "ghost"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("there is no helper process `ghost`; there are: cache"), "{said}");
+    let (_, said) = ask(&["events"]);
+    assert!(said.contains("helper   restart: cache") && said.contains("helper   stop: cache"), "{said}");
+    running.stop().exits(0);
+    Ok(())
+}
+
+fn once_healthy(setup: &Setup) -> Outcome {
+    let own = free_port();
+    let config = format!("[health]\nhttp = \"http://127.0.0.1:{own}/health\"\ninterval = \"200ms\"\n")
+        + &process("proxy", &polite("proxy"), "start = \"healthy\"");
+    let mut command = sick(setup, JVM, &[], &["--heap=1m", "--shutdown=0s"]);
+    for word in &mut command {
+        if word == "--port=0" {
+            *word = format!("--port={own}");
+        }
+    }
+    let running = Scenario::new(setup).config(&config).command(command).start();
+    running.wait_for("proxy | proxy runs");
+    let ended = running.stop();
+    ended.exits(143).says_in_order("health: healthy", "process `proxy` begins");
+    ended.says_in_order("proxy | proxy stops", "stop signal passed on");
+    let ended =
+        Scenario::new(setup).config(&process("proxy", "true", "start = \"healthy\"")).shell("true").finish();
+    ended.exits(240).says("waits for a health that nobody looks at");
+    Ok(())
 }
 
 fn unhealthy(setup: &Setup) -> Outcome {

@@ -7,6 +7,15 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+/// One that was fetched, compressed, from a store: it is whole.
+pub(crate) fn walk_packed(folder: &Path, packed: &[u8]) -> Result<(), String> {
+    let (file, plain) = (folder.join("fetched.hprof.zst"), folder.join("fetched.hprof"));
+    std::fs::write(&file, packed).map_err(|error| error.to_string())?;
+    decompress(&file, &plain)?;
+    assert!(walk(&plain)?.ended);
+    Ok(())
+}
+
 /// By the library's own decoder, which checks the frame's end and its checksum.
 pub(crate) fn decompress(from: &Path, to: &Path) -> Result<(), String> {
     let refused = |error: std::io::Error| format!("{}: {error}", from.display());

@@ -17,6 +17,7 @@
 
 mod architecture;
 mod artifacts;
+mod azure;
 mod bundle;
 mod cli;
 mod compat;
@@ -40,10 +41,12 @@ mod jvm;
 mod jvm_crash;
 mod jvm_trouble;
 mod large;
+mod migration;
 mod notify;
 mod operator;
 mod output;
 mod platforms;
+mod podman;
 mod proxy;
 mod redaction;
 mod s3;
@@ -53,6 +56,7 @@ mod seaweed;
 mod setup;
 mod silence;
 mod survival;
+mod swarm;
 mod terminal;
 mod triggers;
 mod web;
@@ -69,6 +73,7 @@ fn main() {
     trials.extend(examples::trials(setup));
     trials.extend(s3::trials(setup));
     trials.extend(seaweed::trials(setup));
+    trials.extend(azure::trials(setup));
     trials.extend(web::trials(setup));
     trials.extend(conformance::trials(setup));
     trials.extend(init::trials(setup));
@@ -76,6 +81,7 @@ fn main() {
     trials.extend(compat::trials(setup));
     trials.extend(hooks::trials(setup));
     trials.extend(helpers::trials(setup));
+    trials.extend(migration::trials(setup));
     trials.extend(jvm::trials(setup));
     trials.extend(jvm_crash::trials(setup));
     trials.extend(jvm_trouble::trials(setup));
@@ -95,6 +101,8 @@ fn main() {
     trials.extend(container::trials(setup));
     trials.extend(docker::trials(setup));
     trials.extend(ecs_task::trials(setup));
+    trials.extend(swarm::trials(setup));
+    trials.extend(podman::trials(setup));
     trials.extend(hunts::trials(setup));
     let names =
         trials.iter().map(|trial| trial.name().split(' ').next().unwrap_or_default().to_owned()).collect();

@@ -1,6 +1,7 @@
 //! What each platform tells, and what is made of it.
 
 use crate::bundle;
+use crate::container::{Container, image};
 use crate::credentials::{Session, TOKEN};
 use crate::ecs::{Agent, DIGEST, TASK};
 use crate::jvm::{port, request, sick, store};
@@ -25,6 +26,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("kubernetes::the_last_word_and_who_it_is", java, last_word),
         setup.trial("kubernetes::prestop_takes_the_evidence_once", java, prestop),
         setup.trial("nomad::job_and_allocation_are_known", java, nomad),
+        setup.trial("titus::evidence_lies_in_the_logs_folder", &[Need::Docker], titus),
     ]
 }
 
@@ -257,5 +259,36 @@ fn nomad(setup: &Setup) -> Outcome {
     let service = &bundle.manifest["service"];
     assert_eq!(service["task"], "5fc98185-17ff-26bc-a802-0c74fa471c99", "{service}");
     assert_eq!(service["details"]["zone"], "dc1", "{service}");
+    Ok(())
+}
+
+/// Its init is above us, as on every Titus agent.
+fn titus(setup: &Setup) -> Outcome {
+    let folder = Scenario::new(setup).folder().to_owned();
+    let (file, logs) = (folder.join("bookend.toml"), folder.join("logs"));
+    let rule = "[stop]\ngrace = \"30s\"\n[[rule]]\nname = \"last\"\non = \"stop\"\ncapture = [\"threads\"]\n";
+    std::fs::write(&file, rule).map_err(|error| error.to_string())?;
+    std::fs::create_dir(&logs).map_err(|error| error.to_string())?;
+    let volumes = [
+        format!("--volume={}:/etc/bookend.toml:ro", file.display()),
+        format!("--volume={}:/logs", logs.display()),
+    ];
+    let mut options: Vec<&str> = volumes.iter().map(String::as_str).collect();
+    let variables = ["TITUS_TASK_ID=a3b6c9d2-4e5f-8a9b", "NETFLIX_APP=orders", "NETFLIX_STACK=prod"];
+    options.extend(variables.iter().flat_map(|variable| ["--env", variable]));
+    options.extend(["--init", "--user=root"]);
+    let container = Container::run(setup, &image(setup, JVM)?, &options, &[])?;
+    container.wait_for("attached to the JVM");
+    container.wait_for("ready on port 8080");
+    assert_eq!(container.stop()?, 143, "{}", container.logs());
+    assert!(container.logs().contains("platform=Titus"), "{}", container.logs());
+    let bundle = bundle::only(&logs.join("bookend"));
+    let service = &bundle.manifest["service"];
+    assert_eq!(
+        (&service["name"], &service["task"]),
+        (&"orders".into(), &"a3b6c9d2-4e5f-8a9b".into()),
+        "{service}"
+    );
+    assert_eq!(service["details"]["stack"], "prod", "{service}");
     Ok(())
 }

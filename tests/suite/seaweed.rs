@@ -7,7 +7,6 @@ use crate::scenario::Scenario;
 use crate::setup::{Need, Setup, Store};
 use libtest_mimic::Trial;
 use serde_json::Value;
-use std::path::Path;
 use std::process::Command;
 
 pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
@@ -77,19 +76,11 @@ fn stop(setup: &Setup, version: u32) -> Result<(), String> {
             assert!(bytes.len() > 12 << 20, "{} bytes are no three parts", bytes.len());
             let tags = String::from_utf8_lossy(&ask(store, &format!("/{key}?tagging="))).into_owned();
             assert!(tags.contains("<Value>sick</Value>"), "{tags}");
-            walk(&ended.folder, &bytes)?;
+            hprof::walk_packed(&ended.folder, &bytes)?;
         }
     }
     assert_eq!(keys.len(), named, "{keys:?} in {manifest}");
     let uploads = ask(store, &format!("?prefix={prefix}&uploads="));
     assert!(!String::from_utf8_lossy(&uploads).contains("<UploadId>"), "something is left half sent");
-    Ok(())
-}
-
-fn walk(folder: &Path, packed: &[u8]) -> Result<(), String> {
-    let (file, plain) = (folder.join("fetched.hprof.zst"), folder.join("fetched.hprof"));
-    std::fs::write(&file, packed).map_err(|error| error.to_string())?;
-    hprof::decompress(&file, &plain)?;
-    assert!(hprof::walk(&plain)?.ended);
     Ok(())
 }

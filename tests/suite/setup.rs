@@ -31,6 +31,12 @@ pub(crate) struct Setup {
     pub(crate) compose: Option<PathBuf>,
     /// A reader of heap dumps that others wrote.
     pub(crate) hprof_slurp: Option<PathBuf>,
+    /// The port of Azurite.
+    pub(crate) azure: Option<u16>,
+    /// A class path.
+    pub(crate) liquibase: Option<String>,
+    /// The folder of its programs.
+    pub(crate) postgres: Option<PathBuf>,
     /// Every heap on every JVM.
     pub(crate) large: bool,
     /// Run every cell of the survival table.
@@ -47,6 +53,10 @@ pub(crate) enum Need {
     Store,
     /// `hprof-slurp`.
     Slurp,
+    /// Azurite.
+    Azure,
+    /// PostgreSQL, and Liquibase.
+    Database,
     /// A program of Debian's package of that name.
     Program(&'static str, &'static str),
     /// `docker-compose`.
@@ -103,6 +113,9 @@ impl Setup {
             store: Store::read(),
             compose: variable("BOOKEND_TEST_COMPOSE"),
             hprof_slurp: variable("BOOKEND_TEST_HPROF_SLURP"),
+            azure: std::env::var("BOOKEND_TEST_AZURE").ok().and_then(|port| port.parse().ok()),
+            liquibase: std::env::var("BOOKEND_TEST_LIQUIBASE").ok(),
+            postgres: variable("BOOKEND_TEST_POSTGRES"),
             large: std::env::var_os("BOOKEND_TEST_LARGE").is_some(),
             all_faults: std::env::var_os("BOOKEND_TEST_FAULTS").is_some(),
             survival: std::env::var_os("BOOKEND_TEST_SURVIVAL").is_some(),
@@ -127,6 +140,10 @@ impl Setup {
             }
             Need::Program(path, package) if !Path::new(path).is_file() => {
                 Some(format!("needs {path}: Debian's package {package}"))
+            }
+            Need::Azure if self.azure.is_none() => Some("needs Azurite: run `cargo xtask test`".to_owned()),
+            Need::Database if self.postgres.is_none() || self.liquibase.is_none() => {
+                Some("needs PostgreSQL and Liquibase: run `cargo xtask test`".to_owned())
             }
             Need::Slurp if self.hprof_slurp.is_none() => {
                 Some("needs hprof-slurp: run `cargo xtask test`".to_owned())

@@ -1,8 +1,8 @@
 //! A Docker engine: the one that answers, or a private one.
 //!
-//! The private one leaves nothing behind: it lives in a PID and mount
-//! namespace of its own that dies with this program, touches no iptables, and
-//! keeps everything in one folder.
+//! The private one leaves nothing behind: it lives in a PID, mount and network
+//! namespace of its own that dies with this program, and keeps everything in one
+//! folder. Its bridges and packet filters are in there too.
 
 use crate::tools::{find, install, is_root, quietly, say, step, target};
 use anyhow::{Context, Result, bail};
@@ -47,9 +47,9 @@ impl Engine {
             bail!("no Docker engine answers, and only root can start one");
         }
         // tini-static is the other init that the tests run bookend below.
-        let programs = ["dockerd", "docker-init", "iptables", "debootstrap", "tini-static"];
+        let programs = ["dockerd", "docker-init", "iptables", "ip", "debootstrap", "tini-static"];
         if !programs.iter().all(|name| find(name).is_some() || sbin(name).is_some()) {
-            install(&["docker.io", "debootstrap", "iptables", "tini"])?;
+            install(&["docker.io", "debootstrap", "iptables", "iproute2", "tini"])?;
         }
         step("Starting a private Docker engine", || Self::start(init))
     }
@@ -73,6 +73,7 @@ impl Engine {
                 "--pdeathsig",
                 "KILL",
                 "unshare",
+                "--net",
                 "--mount",
                 "--pid",
                 "--fork",
@@ -83,7 +84,7 @@ impl Engine {
             .args([
                 "sh",
                 "-c",
-                "mount -t tmpfs -o mode=755 none /run && exec docker-init -- \"$@\"",
+                "mount -t tmpfs -o mode=755 none /run && ip link set lo up && exec docker-init -- \"$@\"",
                 "sh",
                 "dockerd",
             ])
@@ -94,13 +95,6 @@ impl Engine {
             .arg(format!("--host=unix://{}/docker.sock", folder.display()))
             .arg(format!("--cgroup-parent={control_group}"))
             .args(["--group=root", "--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs"])
-            .args([
-                "--bridge=none",
-                "--iptables=false",
-                "--ip6tables=false",
-                "--ip-forward=false",
-                "--ip-masq=false",
-            ])
             .arg(format!("--init-path={}", docker_init.display()))
             .arg("--shutdown-timeout=3")
             .env_clear()

@@ -11,6 +11,7 @@
     reason = "a tool that people run talks to them, and starts other programs"
 )]
 
+mod azurite;
 mod bench;
 mod conformance;
 mod demo;

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: prepares the machine, then runs every test.
 
+use crate::azurite::Azurite;
 use crate::engine::Engine;
 use crate::seaweed::{BUCKET, KEY, SECRET, Seaweed};
 use crate::tools::{self, build, is_root, root, say, step};
@@ -51,6 +52,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // Ends when this does.
     let server = Seaweed::start(&tools::target().join("seaweedfs-of-the-suite"))?;
     suite.env("BOOKEND_TEST_S3", format!("{} {KEY} {SECRET} {BUCKET}", server.endpoint()));
+    let azure = Azurite::start()?;
+    suite.env("BOOKEND_TEST_AZURE", azure.port.to_string());
     if arguments.iter().any(|argument| argument == "--large") {
         suite.env("BOOKEND_TEST_LARGE", "1");
     }
@@ -65,8 +68,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// What tests run beside bookend. Without one its tests are skipped, which CI does not accept.
 fn programs(is_ci: bool) -> Result<()> {
-    // The peers that keep the same list of cases, what asks over HTTP, the helper process, and
-    // what opens what bookend encrypts.
+    // The peers that keep the same list of cases, what asks over HTTP, the helper process, what
+    // opens what bookend encrypts.
     let programs = [
         ("tini-static", "tini"),
         ("dumb-init", "dumb-init"),
@@ -74,6 +77,8 @@ fn programs(is_ci: bool) -> Result<()> {
         ("curl", "curl"),
         ("nginx", "nginx-light"),
         ("age", "age"),
+        // In place of a kubelet.
+        ("podman", "podman"),
     ];
     for (name, package) in programs {
         match tools::need(name, package) {

@@ -1,12 +1,12 @@
 //! What the operator asks, and what the supervisor hears of it.
 
-use super::{Agent, BEAT, say};
+use super::{Agent, BEAT, Stage, say};
 use crate::agent::control::{self, Request};
 use crate::agent::journal::What;
 use crate::agent::protection;
 use crate::agent::status::{CapturingStatus, HealthChange, HealthStatus, JvmStatus, RuleStatus, Status};
 use crate::jvm::Counters;
-use crate::link::Deed;
+use crate::link::{Deed, Order};
 use crate::sys::clock;
 use crate::units::format_duration;
 use std::time::Duration;
@@ -56,6 +56,9 @@ impl Agent<'_> {
                 return;
             }
             Request::Dump => self.dump_all().unwrap_or_else(|reason| format!("{}{reason}\n", control::ERROR)),
+            Request::Helper { name, order } => {
+                self.order(&name, order).unwrap_or_else(|reason| format!("{}{reason}\n", control::ERROR))
+            }
             Request::Prestop => {
                 self.prestop().unwrap_or_else(|reason| format!("{}{reason}\n", control::ERROR))
             }
@@ -67,6 +70,22 @@ impl Agent<'_> {
             }
         };
         self.answers.spawn(control::answer(stream, text));
+    }
+
+    /// The supervisor does it, and says in the log what comes of it.
+    fn order(&mut self, name: &str, order: Order) -> Result<String, String> {
+        let helpers = &self.plan.helpers;
+        let Some(index) = helpers.iter().position(|helper| helper.name == name) else {
+            let known: Vec<&str> = helpers.iter().map(|helper| helper.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(format!("there is no helper process `{name}`; there are: {known}"));
+        };
+        if self.stage != Stage::Running {
+            return Err(format!("the main process is {}: helper processes follow it", self.stage.name()));
+        }
+        self.journal.note(What::Helper, order.word(), name);
+        say(self.link, Deed::Helper { index, order });
+        Ok(format!("{} of `{name}` is asked for; the log says what comes of it\n", order.word()))
     }
 
     fn status(&self) -> Status {

@@ -265,6 +265,9 @@ impl Agent<'_> {
             let verdict = self.rules.happened(&trigger, self.situation(), clock::now());
             self.act(trigger.name(), verdict, None);
         }
+        if state == State::Healthy {
+            say(self.link, Deed::Healthy);
+        }
         self.wants_restart = state == State::Unhealthy && self.plan.main_restart.is_ever();
         self.restart_if_sick();
     }

@@ -2,7 +2,7 @@
 
 use super::tests::{HELPED, World, plan_of, term};
 use super::{Child, Event, Note};
-use crate::link::Deed;
+use crate::link::{Deed, Order};
 use crate::plan::Plan;
 use crate::sys::process::Status;
 use crate::units::Signal;
@@ -111,4 +111,60 @@ fn a_stop_while_a_helper_comes_up() {
     assert!(!world.alive.contains(&Child::Gate(0)));
     while world.exit.is_none() && world.pass() {}
     assert_eq!(world.exit, Some(143), "{:?}", world.machine);
+}
+
+fn order(index: usize, order: Order) -> Event {
+    Event::Agent(Deed::Helper { index, order })
+}
+
+fn starts(world: &World<'_>, index: usize) -> usize {
+    world.spawned.iter().filter(|child| **child == Child::Helper(index)).count()
+}
+
+#[test]
+fn an_operator_stops_starts_and_restarts_a_helper() {
+    let plan = plan_of(HELPED);
+    let mut world = helped(&plan);
+    world.feed(order(1, Order::Stop));
+    world.feed(Event::Exited(Child::Helper(1), Status::Exited(1)));
+    assert!(!world.alive.contains(&Child::Helper(1)), "it stays away, whatever its restart policy");
+    assert_eq!(starts(&world, 1), 1);
+    world.feed(order(1, Order::Start));
+    assert!(world.alive.contains(&Child::Helper(1)));
+    world.feed(order(1, Order::Start));
+    assert_eq!(starts(&world, 1), 2, "it runs already");
+    world.feed(order(1, Order::Restart));
+    assert_eq!(starts(&world, 1), 2, "it is asked to end first");
+    world.feed(Event::Exited(Child::Helper(1), Status::Exited(0)));
+    assert_eq!(starts(&world, 1), 3);
+    // One that waits for its next start does not wait any longer.
+    world.feed(Event::Exited(Child::Helper(1), Status::Exited(1)));
+    assert_eq!(starts(&world, 1), 3);
+    world.feed(order(1, Order::Start));
+    assert_eq!(starts(&world, 1), 4);
+    world.feed(order(9, Order::Stop));
+    // In a stop everybody goes, and nobody comes.
+    world.feed(order(2, Order::Restart));
+    world.feed(term());
+    world.feed(order(1, Order::Restart));
+    for index in [2, 1] {
+        world.feed(Event::Exited(Child::Helper(index), Status::Exited(0)));
+    }
+    assert_eq!((starts(&world, 2), starts(&world, 1)), (1, 4));
+}
+
+#[test]
+fn one_that_waits_for_health_is_started_then() {
+    let settings = "health.tcp=127.0.0.1:1\nprocess.0.name=proxy\nprocess.0.command=[\"proxy\"]\nprocess.0.start=healthy";
+    let plan = plan_of(settings);
+    let mut world = World::new(&plan);
+    assert!(world.alive.contains(&Child::Main));
+    assert_eq!(starts(&world, 0), 0);
+    world.feed(Event::Agent(Deed::Healthy));
+    world.feed(Event::Agent(Deed::Healthy));
+    assert_eq!(starts(&world, 0), 1);
+    world.feed(term());
+    assert_eq!(world.stops_sent, 0, "it ends before the main process, as those after it do");
+    world.feed(Event::Exited(Child::Helper(0), Status::Exited(0)));
+    assert_eq!(world.stops_sent, 1);
 }

@@ -21,12 +21,14 @@ const GATE_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Helper {
     state: State,
     /// Failures in a row, for the next wait.
-    failures: u32,
+    pub(super) failures: u32,
+    /// An operator wants it to be started again once it is gone.
+    pub(super) is_wanted: bool,
     restarts: Restarts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Idle,
     /// It runs, and is not ready yet; whoever waits for that says so before `until`.
     Starting {
@@ -69,7 +71,7 @@ impl Restarts {
 
 impl Helper {
     pub(super) fn new() -> Self {
-        Self { state: State::Idle, failures: 0, restarts: Restarts::default() }
+        Self { state: State::Idle, failures: 0, is_wanted: false, restarts: Restarts::default() }
     }
 
     fn is_over(&self) -> bool {
@@ -90,11 +92,11 @@ impl Machine<'_> {
         self.helpers.iter().map(Helper::next_deadline).fold(None, earlier)
     }
 
-    fn state_of(&self, index: usize) -> Option<State> {
+    pub(super) fn state_of(&self, index: usize) -> Option<State> {
         self.helpers.get(index).map(|helper| helper.state)
     }
 
-    fn set(&mut self, index: usize, state: State) {
+    pub(super) fn set(&mut self, index: usize, state: State) {
         if let Some(helper) = self.helpers.get_mut(index) {
             helper.state = state;
         }
@@ -120,10 +122,10 @@ impl Machine<'_> {
         actions.push(Action::Spawn(Child::Helper(index)));
     }
 
-    /// Starts those that come after the main process, one after the other.
-    pub(super) fn start_helpers_after(&mut self, from: usize, actions: &mut Vec<Action>) {
+    /// Starts those that come after the main process, or once it is healthy, one after the other.
+    pub(super) fn start_helpers_behind(&mut self, start: Start, from: usize, actions: &mut Vec<Action>) {
         let is_wanted = matches!(self.phase, Phase::Running) && self.stop.is_none();
-        if let Some(index) = self.next_of(Start::After, from).filter(|_| is_wanted)
+        if let Some(index) = self.next_of(start, from).filter(|_| is_wanted)
             && self.state_of(index) == Some(State::Idle)
         {
             actions.push(Action::Spawn(Child::Helper(index)));
@@ -151,8 +153,8 @@ impl Machine<'_> {
             (Start::Before, Phase::Helpers { index: current }) if current == index => {
                 self.start_helpers_before(index.saturating_add(1), now, actions);
             }
-            (Start::After, _) => self.start_helpers_after(index.saturating_add(1), actions),
             (Start::Before, _) => {}
+            (start, _) => self.start_helpers_behind(start, index.saturating_add(1), actions),
         }
     }
 
@@ -186,6 +188,7 @@ impl Machine<'_> {
             Some(State::Stopping { .. } | State::Killed { .. }) => {
                 self.set(index, State::Ended);
                 self.helpers_go_on(now, actions);
+                self.wanted_again(index, actions);
             }
             Some(State::Starting { since, .. } | State::Running { since }) => {
                 self.forget_gate(index, actions);
@@ -261,14 +264,22 @@ impl Machine<'_> {
         self.end_by_own_wish(now, actions);
     }
 
+    /// It was stopped only to be started again.
+    fn wanted_again(&mut self, index: usize, actions: &mut Vec<Action>) {
+        let is_wanted = self.helpers.get(index).is_some_and(|helper| helper.is_wanted);
+        if is_wanted && !self.ends() {
+            self.spawn_helper(index, actions);
+        }
+    }
+
     /// The end has begun: nobody is started again.
-    fn ends(&self) -> bool {
+    pub(super) fn ends(&self) -> bool {
         self.stop.is_some()
             || self.outcome.is_some()
             || matches!(self.phase, Phase::Closing(_) | Phase::PostStop { .. } | Phase::Done)
     }
 
-    fn forget_gate(&mut self, index: usize, actions: &mut Vec<Action>) {
+    pub(super) fn forget_gate(&mut self, index: usize, actions: &mut Vec<Action>) {
         if let Some(State::Starting { since, .. }) = self.state_of(index) {
             self.set(index, State::Running { since });
             actions.push(Action::Signal(Child::Gate(index), Signal::KILL));
@@ -292,15 +303,20 @@ impl Machine<'_> {
                     self.forget_gate(index, actions);
                     return self.stop_helper(index, now, actions);
                 }
-                // The one before it is stopped once it is gone.
-                Some(State::Stopping { .. } | State::Killed { .. }) => return,
+                // The one before it is stopped once it is gone. An operator may have asked it to end,
+                // and left it a time that a stop has not.
+                Some(State::Stopping { kill_at }) => {
+                    let kill_at = self.kill_helper_at(index, now).min(kill_at);
+                    return self.set(index, State::Stopping { kill_at });
+                }
+                Some(State::Killed { .. }) => return,
                 _ => {}
             }
         }
     }
 
     fn is_to_go(&self, index: usize) -> bool {
-        let is_after = self.plan.helpers.get(index).is_some_and(|plan| plan.start == Start::After);
+        let is_after = self.plan.helpers.get(index).is_some_and(|plan| plan.start != Start::Before);
         match self.phase {
             Phase::Running | Phase::Starting | Phase::Evidence { .. } | Phase::Draining { .. } => is_after,
             Phase::Helpers { .. } | Phase::Helped => true,
@@ -309,21 +325,27 @@ impl Machine<'_> {
         }
     }
 
-    fn stop_helper(&mut self, index: usize, now: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn stop_helper(&mut self, index: usize, now: Moment, actions: &mut Vec<Action>) {
         let Some(plan) = self.plan.helpers.get(index) else { return };
+        let kill_at = self.kill_helper_at(index, now);
+        actions.push(Action::Note(Note::HelperStops { index, signal: plan.stop_signal }));
+        actions.push(Action::SignalTree(Child::Helper(index), plan.stop_signal));
+        self.set(index, State::Stopping { kill_at });
+    }
+
+    /// When one that is asked to end now has to be gone.
+    fn kill_helper_at(&self, index: usize, now: Moment) -> Moment {
+        let Some(plan) = self.plan.helpers.get(index) else { return now };
         let own = now.after(plan.grace);
         // What comes behind it needs its time.
         let shared = self.stop_deadline.map(|_| {
             let begun = self.stop.map_or(now, |stop| stop.begun);
             match plan.start {
-                Start::After => self.plan.stop.evidence_until(begun),
+                Start::After | Start::Healthy => self.plan.stop.evidence_until(begun),
                 Start::Before => self.plan.stop.kill_at(begun),
             }
         });
-        let kill_at = shared.map_or(own, |shared| shared.min(own)).max(now);
-        actions.push(Action::Note(Note::HelperStops { index, signal: plan.stop_signal }));
-        actions.push(Action::SignalTree(Child::Helper(index), plan.stop_signal));
-        self.set(index, State::Stopping { kill_at });
+        shared.map_or(own, |shared| shared.min(own)).max(now)
     }
 
     pub(super) fn has_helpers_to_go(&self) -> bool {
@@ -377,9 +399,7 @@ impl Machine<'_> {
                     self.fail(index, now, actions);
                 }
                 Some(State::Waiting { until }) if now >= until && !self.ends() => {
-                    actions.push(Action::Spawn(Child::Helper(index)));
-                    // Until it is known whether that could be done.
-                    self.set(index, State::Idle);
+                    self.spawn_helper(index, actions);
                 }
                 // Nobody is started again for the end.
                 Some(State::Waiting { until }) if now >= until => {
@@ -395,6 +415,7 @@ impl Machine<'_> {
                 Some(State::Killed { until }) if now >= until => {
                     self.set(index, State::Ended);
                     self.helpers_go_on(now, actions);
+                    self.wanted_again(index, actions);
                 }
                 _ => {}
             }

@@ -5,7 +5,7 @@ use super::helpers::{Helper, Restarts};
 use super::roles::AGENT_SILENCE;
 use super::task::Task;
 use super::{Action, Child, Event, EvidenceEnd, Note, Reason};
-use crate::config::{OnFailure, Trigger};
+use crate::config::{OnFailure, Start, Trigger};
 use crate::exit;
 use crate::plan::{Evidence, Plan};
 use crate::sys::process::Status;
@@ -260,7 +260,8 @@ impl<'a> Machine<'a> {
             return self.start_helpers_before(0, now, actions);
         };
         let child = Child::Hook(index);
-        self.phase = Phase::Hook { index, attempt, task: Task::begin(child, hook.timeout, hook.grace, now) };
+        let task = Task::begin(child, hook.timeout, hook.grace, now).on_stop(hook.on_stop);
+        self.phase = Phase::Hook { index, attempt, task };
         actions.push(Action::Spawn(child));
     }
 
@@ -317,7 +318,7 @@ impl<'a> Machine<'a> {
         if self.stop.is_some() {
             return self.stop_main(now, actions);
         }
-        self.start_helpers_after(0, actions);
+        self.start_helpers_behind(Start::After, 0, actions);
     }
 
     fn main_ended(&mut self, status: Status, now: Moment, actions: &mut Vec<Action>) {

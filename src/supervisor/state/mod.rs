@@ -24,6 +24,7 @@
 mod closing;
 mod helpers;
 mod machine;
+mod orders;
 mod roles;
 mod stopping;
 mod task;
@@ -153,6 +154,11 @@ pub enum Note {
     },
     HookTimedOut {
         child: Child,
+    },
+    /// A stop leaves it its time.
+    HookFinishes {
+        child: Child,
+        until: Moment,
     },
     HookFailed {
         child: Child,

@@ -3,6 +3,7 @@
 use super::closing::Storing;
 use super::machine::{Agent, Carrier, Machine, Phase, always_armed};
 use super::{Action, EvidenceEnd, Note};
+use crate::config::Start;
 use crate::link::Deed;
 use crate::plan::Backoff;
 use crate::units::Moment;
@@ -26,6 +27,8 @@ impl Machine<'_> {
             }
             Deed::Release => return self.release(now, actions),
             Deed::RestartMain => self.restart_main(now, actions),
+            Deed::Healthy => self.start_helpers_behind(Start::Healthy, 0, actions),
+            Deed::Helper { index, order } => self.order(index, order, now, actions),
             _ => {}
         }
         if let Agent::Running { silent_until, .. } = &mut self.agent {

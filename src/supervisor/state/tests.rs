@@ -2,7 +2,7 @@
 
 use super::{Action, Child, Event, Machine, Note};
 use crate::facts::Platform;
-use crate::link::Deed;
+use crate::link::{Deed, Order};
 use crate::plan::Plan;
 use crate::plan::fixture::plan_on;
 use crate::sys::process::Status;
@@ -61,6 +61,9 @@ pub(super) const HELPED: &str = r#"
     process.2.command=["sidecar"]
     process.2.start=after
     process.2.restart=on-failure
+    process.3.name=late
+    process.3.command=["late"]
+    process.3.start=healthy
     hook.0.name=bye
     hook.0.command=["bye"]
     hook.0.stage=post-stop
@@ -255,6 +258,34 @@ fn failures_of_hooks() {
 }
 
 #[test]
+fn a_hook_is_left_to_finish_where_it_wants_that() {
+    let settings = "stop.grace=30s\nstop.margin=1s\nhook.0.name=migrate\nhook.0.command=[\"migrate\"]\n\
+                    hook.0.on_stop=finish\nhook.0.grace=5s";
+    let plan = plan_of(settings);
+    let mut world = World::new(&plan);
+    let begin = world.now;
+    world.feed(term());
+    assert!(!world.noted.iter().any(|note| matches!(note, Note::Forwarding { .. })));
+    // Done in time: nothing else begins.
+    let mut done = World::new(&plan);
+    done.feed(term());
+    done.feed(Event::Exited(Child::Hook(0), Status::Exited(0)));
+    assert_eq!(done.exit, Some(143));
+    assert!(!done.spawned.contains(&Child::Main));
+    // Not done: it is asked, and then killed.
+    assert!(world.pass());
+    assert_eq!(begin.until(world.now), Duration::from_secs(24));
+    assert!(world.noted.iter().any(|note| matches!(note, Note::Forwarding { .. })));
+    assert!(world.pass());
+    assert_eq!(begin.until(world.now), Duration::from_secs(29));
+    assert!(world.noted.iter().any(|note| matches!(note, Note::Killing(Child::Hook(0)))));
+    // A key has reached it already.
+    let mut by_key = World::new(&plan);
+    by_key.feed(Event::Signal { signal: Signal::INT, by_key: true });
+    assert!(by_key.noted.iter().any(|note| matches!(note, Note::Forwarding { .. })));
+}
+
+#[test]
 fn a_hook_that_ignores_its_timeout_is_killed() {
     let plan = plan_of("hook.0.name=slow\nhook.0.command=[\"slow\"]\nhook.0.timeout=1s\nhook.0.grace=2s");
     let mut world = World::new(&plan);
@@ -420,6 +451,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Status::Signaled { signal: Signal::SEGV, core_dumped: false }),
     ];
     let signal = prop_oneof![Just(Signal::TERM), Just(Signal::INT), Just(Signal::HUP), Just(Signal::QUIT)];
+    let order = prop_oneof![Just(Order::Restart), Just(Order::Stop), Just(Order::Start)];
     prop_oneof![
         4 => (child, status).prop_map(|(child, status)| Event::Exited(child, status)),
         2 => (signal, any::<bool>()).prop_map(|(signal, by_key)| Event::Signal { signal, by_key }),
@@ -432,6 +464,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Agent(Deed::Release)),
         1 => Just(Event::Agent(Deed::Disarmed)),
         1 => Just(Event::Agent(Deed::RestartMain)),
+        1 => Just(Event::Agent(Deed::Healthy)),
+        2 => (0_usize..4, order).prop_map(|(index, order)| Event::Agent(Deed::Helper { index, order })),
         3 => Just(Event::Timer),
     ]
 }
