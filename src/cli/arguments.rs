@@ -291,7 +291,7 @@ pub(super) struct Hold {
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 the supervisor was told, 1 it was not")]
 pub(super) struct Helper {
-    /// As [[process]] calls it
+    /// As `[[process]]` calls it
     #[arg(value_name = "NAME")]
     pub(super) name: String,
 }

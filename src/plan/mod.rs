@@ -5,7 +5,8 @@
 //! plan is immutable and everybody works from it.
 
 mod environment;
-#[cfg(all(test, feature = "agent"))]
+#[cfg(test)]
+#[cfg(feature = "agent")]
 pub(crate) mod fixture;
 mod health;
 mod helpers;

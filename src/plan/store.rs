@@ -88,7 +88,8 @@ pub(super) fn store(
     (StorePlan::Bucket(Box::new(options)), spool())
 }
 
-#[cfg(all(test, feature = "agent"))]
+#[cfg(test)]
+#[cfg(feature = "agent")]
 mod tests {
     use super::super::fixture::plan_on;
     use super::*;

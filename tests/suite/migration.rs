@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 const JVM: u32 = 17;
 const TABLES: &str = "--changeset a:1\ncreate table orders (id int primary key);\n";
@@ -34,8 +34,9 @@ struct Database<'a> {
 impl<'a> Database<'a> {
     fn start(setup: &'a Setup) -> Self {
         let folder = Scenario::new(setup).folder().join("database");
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = port.local_addr().expect("bound").port();
+        // Free again once it is known.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+        let port = port.expect("a free port").port();
         let programs = setup.postgres.as_deref().expect("the need was checked");
         let database = Self { programs, folder, port };
         database.run("initdb", &["--auth=trust", "--username=bookend", "--no-sync"]);
@@ -47,18 +48,22 @@ impl<'a> Database<'a> {
         database
     }
 
-    /// As the user that it refuses to run without.
     fn run(&self, program: &str, arguments: &[&str]) {
-        let output = Command::new("setpriv")
+        let output = self.try_run(program, arguments);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{program}: {said}");
+    }
+
+    /// As the user that it refuses to run without.
+    fn try_run(&self, program: &str, arguments: &[&str]) -> Output {
+        Command::new("setpriv")
             .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
             .arg(self.programs.join(program))
             .arg(format!("--pgdata={}", self.folder.display()))
             .args(arguments)
             .current_dir("/")
             .output()
-            .expect("setpriv runs");
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "{program}: {said}");
+            .expect("setpriv runs")
     }
 
     /// The answer to one query, a line a row.
@@ -102,7 +107,6 @@ impl<'a> Database<'a> {
             "--username=bookend",
             "--password=unused",
             "--changeLogFile=changes.sql",
-            "--show-banner=false",
             "update",
         ];
         let mut words = String::new();
@@ -118,7 +122,7 @@ impl<'a> Database<'a> {
 
 impl Drop for Database<'_> {
     fn drop(&mut self) {
-        self.run("pg_ctl", &["stop", "--mode=immediate", "--silent"]);
+        drop(self.try_run("pg_ctl", &["stop", "--mode=immediate", "--silent"]));
     }
 }
 
@@ -140,7 +144,7 @@ fn failure(setup: &Setup) -> Outcome {
     let config = database.config(setup, scenario.folder(), &wrong, "");
     let ended = scenario.config(&config).shell("echo MAIN RUNS").finish();
     // Liquibase's own code.
-    ended.exits(255).never_says("MAIN RUNS").says("hook `migrate` failed: the main process is not started");
+    ended.exits(1).never_says("MAIN RUNS").says("hook `migrate` failed: the main process is not started");
     ended.says("relation \"nowhere\" does not exist");
     assert_eq!(database.changes(), "1");
     assert!(!database.is_locked());

@@ -27,8 +27,8 @@ struct Podman {
 
 impl Podman {
     fn new(folder: PathBuf) -> Self {
-        // Without leave to raise a limit its defaults cannot be set.
-        let hard = |resource| getrlimit(resource).map_or(1024, |(_, hard)| hard.min(100_000));
+        // Its own defaults are more than whoever lacks CAP_SYS_RESOURCE may set.
+        let hard = |resource| getrlimit(resource).map_or(1024, |(_, hard)| hard.min(20_000));
         let (files, processes) = (hard(Resource::RLIMIT_NOFILE), hard(Resource::RLIMIT_NPROC));
         let config = format!(
             "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n\
@@ -43,6 +43,8 @@ impl Podman {
         Command::new("/usr/bin/podman")
             .args(["--root", &below("root"), "--runroot", &below("run"), "--tmpdir", &below("tmp")])
             .args(arguments)
+            // It would read the other engine's client's.
+            .env_remove("DOCKER_CONFIG")
             .env("CONTAINERS_CONF", below("containers.conf"))
             .output()
             .expect("podman runs")

@@ -36,6 +36,10 @@ impl Drop for Swarm<'_> {
     fn drop(&mut self) {
         drop(docker(self.0, &["stack", "rm", "shop"]));
         drop(docker(self.0, &["swarm", "leave", "--force"]));
+        for container in self.containers(&["--all"]) {
+            drop(docker(self.0, &["rm", "--force", &container]));
+        }
+        drop(docker(self.0, &["volume", "rm", "--force", "shop_evidence"]));
     }
 }
 
@@ -78,8 +82,9 @@ fn replaced(setup: &Setup) -> Outcome {
         "{logs}"
     );
     // The volume is the node's: whoever comes next finds it there.
-    let list = "find /var/lib/bookend -name manifest.json -exec cat {} +";
-    let manifest = docker(setup, &["exec", &second, "sh", "-c", list])?;
+    let list =
+        format!("find /var/lib/bookend -path '*/{}/*-unhealthy/manifest.json' -exec cat {{}} +", task.trim());
+    let manifest = docker(setup, &["exec", &second, "sh", "-c", &list])?;
     let manifest: Value = serde_json::from_str(&manifest).map_err(|error| format!("{error}: {manifest}"))?;
     assert_eq!(manifest["event"]["trigger"], "unhealthy", "{manifest}");
     assert_eq!(manifest["service"]["name"], "shop_orders", "{manifest}");
