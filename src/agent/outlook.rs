@@ -43,7 +43,7 @@ pub(super) fn of(stop: &StopPlan, evidence: &Evidence, stops_the_sick: bool, hea
         seconds(needs(heap)),
         format_duration(stop.grace),
         stop.grace_source,
-        seconds(window),
+        format_duration(Duration::from_secs(window.as_secs())),
     ))
 }
 

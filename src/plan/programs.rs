@@ -105,6 +105,9 @@ pub(super) fn hooks(
     let mut planned = (Vec::new(), Vec::new());
     for hook in &config.hooks {
         let plan = plan_hook(hook, facts, main, diagnostics);
+        if hook.on_stop.value == OnStop::Finish && hook.stage.value == Stage::PreStart {
+            check_time_to_finish(config, hook, diagnostics);
+        }
         match hook.stage.value {
             Stage::PreStart => planned.0.push(plan),
             Stage::PostStop => planned.1.push(plan),
@@ -170,6 +173,30 @@ fn plan_hook(
         on_stop: hook.on_stop.value,
         when: hook.when.as_ref().map(|condition| condition.value.clone()),
         exports: hook.exports.value,
+    }
+}
+
+/// Whoever leaves a hook its time must know how long that is: else it is killed without a word.
+fn check_time_to_finish(config: &Config, hook: &config::Hook, diagnostics: &mut Diagnostics) {
+    let name = &hook.name.value;
+    match &config.stop.grace {
+        None => diagnostics.push(
+            Diagnostic::error(
+                format!("nobody says how long the hook `{name}` may go on in a stop"),
+                &hook.on_stop.place,
+                "the platform's default may be less than it needs, or more than there is",
+            )
+            .help("add grace = \"...\" to [stop]: what the orchestrator gives"),
+        ),
+        Some(grace) if hook.grace.value >= grace.value => diagnostics.push(
+            Diagnostic::error(
+                format!("a stop leaves the hook `{name}` no time to finish"),
+                &hook.grace.place,
+                "its own grace comes off the end",
+            )
+            .and(&grace.place, "the whole of it"),
+        ),
+        Some(_) => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where evidence goes, and where it is made.
 
+use super::file_name;
 use crate::config::{Config, Diagnostic, Diagnostics, ServerEncryption, StoreUrl};
 use crate::facts::{Facts, Platform};
 use crate::units::{BucketOptions, WebFolder};
@@ -28,12 +29,14 @@ pub(super) fn default_url(facts: &Facts) -> Option<StoreUrl> {
 }
 
 fn default_spool(facts: &Facts) -> PathBuf {
-    let allocation = (facts.platform == Platform::Nomad)
-        .then(|| facts.environment.iter().find(|(name, _)| name == NOMAD_ALLOCATION))
-        .flatten()
-        .map(|(_, folder)| PathBuf::from(folder))
-        .filter(|folder| folder.is_absolute());
-    allocation.map_or_else(|| PathBuf::from(DEFAULT_SPOOL), |folder| folder.join("bookend-spool"))
+    let variable = |name| facts.variable(name).filter(|_| facts.platform == Platform::Nomad);
+    let Some(folder) = variable(NOMAD_ALLOCATION).map(PathBuf::from).filter(|folder| folder.is_absolute())
+    else {
+        return PathBuf::from(DEFAULT_SPOOL);
+    };
+    // The allocation's other tasks have users and stores of their own.
+    let task = variable("NOMAD_TASK_NAME").map(|task| format!("-{}", file_name(&task.to_string_lossy())));
+    folder.join(format!("bookend-spool{}", task.unwrap_or_default()))
 }
 
 pub(super) fn store(
@@ -107,6 +110,8 @@ mod tests {
         };
         let nomad: &[(&str, &str)] = &[("NOMAD_ALLOC_DIR", "/alloc")];
         assert_eq!(spool(Platform::Nomad, nomad, ""), PathBuf::from("/alloc/bookend-spool"));
+        let task: &[(&str, &str)] = &[("NOMAD_ALLOC_DIR", "/alloc"), ("NOMAD_TASK_NAME", "web 1")];
+        assert_eq!(spool(Platform::Nomad, task, ""), PathBuf::from("/alloc/bookend-spool-web_1"));
         assert_eq!(spool(Platform::Nomad, &[], ""), PathBuf::from(DEFAULT_SPOOL));
         assert_eq!(spool(Platform::Docker, nomad, ""), PathBuf::from(DEFAULT_SPOOL));
         assert_eq!(spool(Platform::Nomad, nomad, "spool.dir=/spool\n"), PathBuf::from("/spool"));

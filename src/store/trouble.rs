@@ -29,7 +29,8 @@ fn hint(code: &str, options: &BucketOptions) -> Option<String> {
     match code {
         // "Blob service error codes", Azure Storage REST API.
         "AuthorizationPermissionMismatch" | "AuthorizationFailure" => Some(format!(
-            "the identity needs the role Storage Blob Data Contributor on the container {bucket}"
+            "the identity needs the role Storage Blob Data Contributor on the container {bucket}, and the account's network \
+             rules must let it in"
         )),
         "AuthenticationFailed" => Some("is the account key right, and this machine's clock?".to_owned()),
         "ContainerNotFound" => Some(format!("is the name `{bucket}` right, and the account?")),

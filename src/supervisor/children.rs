@@ -38,8 +38,9 @@ impl Children {
         self.0.iter().filter(is_role).map(|running| running.pid).collect()
     }
 
+    /// The last one that was started: one that was killed for it may still be there.
     pub(super) fn running(&self, child: Child) -> Option<Running> {
-        self.0.iter().find(|running| running.child == child).copied()
+        self.0.iter().filter(|running| running.child == child).max_by_key(|running| running.since).copied()
     }
 
     pub(super) fn pid_of(&self, child: Child) -> Option<Pid> {

@@ -130,6 +130,7 @@ pub(super) fn note(plan: &Plan, note: Note) {
                 helper(plan, index)
             );
         }
+        Note::HelperStays(index) => info!("{}: nothing is to be done", helper(plan, index)),
         Note::HelperStops { index, signal } => info!(%signal, "{} is stopped", helper(plan, index)),
         Note::MainIsRestarted { signal } => {
             warn!(%signal, "the main process is unhealthy and its evidence captured: restarting it");

@@ -81,7 +81,7 @@ impl Agent<'_> {
             return Err(format!("there is no helper process `{name}`; there are: {known}"));
         };
         if self.stage != Stage::Running {
-            return Err(format!("the main process is {}: helper processes follow it", self.stage.name()));
+            return Err(format!("the main process is {}: try again once it runs", self.stage.name()));
         }
         self.journal.note(What::Helper, order.word(), name);
         say(self.link, Deed::Helper { index, order });

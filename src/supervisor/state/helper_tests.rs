@@ -1,7 +1,7 @@
 //! Helper processes, lame duck, and a main process that is started again.
 
 use super::tests::{HELPED, World, plan_of, term};
-use super::{Child, Event, Note};
+use super::{Action, Child, Event, Note};
 use crate::link::{Deed, Order};
 use crate::plan::Plan;
 use crate::sys::process::Status;
@@ -167,4 +167,44 @@ fn one_that_waits_for_health_is_started_then() {
     assert_eq!(world.stops_sent, 0, "it ends before the main process, as those after it do");
     world.feed(Event::Exited(Child::Helper(0), Status::Exited(0)));
     assert_eq!(world.stops_sent, 1);
+}
+
+#[test]
+fn a_check_that_was_killed_says_nothing_of_the_next_one() {
+    let settings =
+        "process.0.name=proxy\nprocess.0.command=[\"proxy\"]\nprocess.0.start=after\nprocess.0.ready=notify";
+    let plan = plan_of(settings);
+    let mut world = World::new(&plan);
+    let killed = Status::Signaled { signal: Signal::KILL, core_dumped: false };
+    // The machine alone: the world would reap the check at once.
+    let step = |world: &mut World<'_>, event| {
+        let mut actions = Vec::new();
+        world.machine.step(event, world.now, &mut actions);
+        actions
+    };
+    step(&mut world, order(0, Order::Restart));
+    let actions = step(&mut world, Event::Exited(Child::Helper(0), Status::Exited(0)));
+    assert!(actions.contains(&Action::Spawn(Child::Helper(0))));
+    step(&mut world, Event::Spawned(Child::Helper(0)));
+    step(&mut world, Event::Spawned(Child::Gate(0)));
+    assert_eq!(step(&mut world, Event::Exited(Child::Gate(0), killed)), []);
+    let actions = step(&mut world, Event::Exited(Child::Gate(0), Status::Exited(0)));
+    assert!(actions.contains(&Action::Note(Note::HelperReady(0))));
+}
+
+#[test]
+fn one_that_is_stopped_before_it_is_ready_holds_nobody_up() {
+    let settings = "process.0.name=a\nprocess.0.command=[\"a\"]\nprocess.0.start=after\nprocess.0.ready=notify\n\
+                    process.1.name=b\nprocess.1.command=[\"b\"]\nprocess.1.start=after";
+    let plan = plan_of(settings);
+    let mut world = World::new(&plan);
+    assert_eq!(starts(&world, 1), 0);
+    world.feed(order(0, Order::Stop));
+    assert_eq!(starts(&world, 1), 1);
+    // One whose turn has not come yet can be left out, and can be had at once.
+    let mut world = World::new(&plan);
+    world.feed(order(1, Order::Start));
+    assert_eq!(starts(&world, 1), 1);
+    world.feed(Event::Exited(Child::Gate(0), Status::Exited(0)));
+    assert_eq!(starts(&world, 1), 1);
 }

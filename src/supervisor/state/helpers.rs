@@ -24,12 +24,16 @@ pub(super) struct Helper {
     pub(super) failures: u32,
     /// An operator wants it to be started again once it is gone.
     pub(super) is_wanted: bool,
-    restarts: Restarts,
+    /// Readiness checks that were killed, and are still to be reaped.
+    killed_gates: u32,
+    pub(super) restarts: Restarts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Idle,
+    /// Whether it could be started is not known yet.
+    Spawned,
     /// It runs, and is not ready yet; whoever waits for that says so before `until`.
     Starting {
         since: Moment,
@@ -71,11 +75,17 @@ impl Restarts {
 
 impl Helper {
     pub(super) fn new() -> Self {
-        Self { state: State::Idle, failures: 0, is_wanted: false, restarts: Restarts::default() }
+        Self {
+            state: State::Idle,
+            failures: 0,
+            is_wanted: false,
+            killed_gates: 0,
+            restarts: Restarts::default(),
+        }
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.state, State::Idle | State::Ended)
+        matches!(self.state, State::Idle | State::Spawned | State::Ended)
     }
 
     fn next_deadline(&self) -> Option<Moment> {
@@ -119,16 +129,23 @@ impl Machine<'_> {
             return self.start_main(now, actions);
         };
         self.phase = Phase::Helpers { index };
-        actions.push(Action::Spawn(Child::Helper(index)));
+        self.spawn_helper(index, actions);
     }
 
-    /// Starts those that come after the main process, or once it is healthy, one after the other.
-    pub(super) fn start_helpers_behind(&mut self, start: Start, from: usize, actions: &mut Vec<Action>) {
-        let is_wanted = matches!(self.phase, Phase::Running) && self.stop.is_none();
-        if let Some(index) = self.next_of(start, from).filter(|_| is_wanted)
-            && self.state_of(index) == Some(State::Idle)
-        {
-            actions.push(Action::Spawn(Child::Helper(index)));
+    /// Starts the next of those that come after the main process, or once it is healthy: each once
+    /// the one in front is ready, or was stopped by an operator.
+    pub(super) fn start_helpers_behind(&mut self, start: Start, actions: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Running) || self.stop.is_some() {
+            return;
+        }
+        let mut from = 0;
+        while let Some(index) = self.next_of(start, from) {
+            match self.state_of(index) {
+                Some(State::Idle) => return self.spawn_helper(index, actions),
+                // Its turn is not over.
+                Some(State::Spawned | State::Starting { .. }) => return,
+                _ => from = index.saturating_add(1),
+            }
         }
     }
 
@@ -154,7 +171,7 @@ impl Machine<'_> {
                 self.start_helpers_before(index.saturating_add(1), now, actions);
             }
             (Start::Before, _) => {}
-            (start, _) => self.start_helpers_behind(start, index.saturating_add(1), actions),
+            (start, _) => self.start_helpers_behind(start, actions),
         }
     }
 
@@ -162,10 +179,19 @@ impl Machine<'_> {
     pub(super) fn gate_ended(
         &mut self,
         index: usize,
-        is_ready: bool,
+        status: Status,
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
+        // One that we killed says nothing of the helper that may have been started since.
+        if let Some(helper) = self.helpers.get_mut(index)
+            && helper.killed_gates > 0
+            && matches!(status, Status::Signaled { signal: Signal::KILL, .. })
+        {
+            helper.killed_gates = helper.killed_gates.saturating_sub(1);
+            return;
+        }
+        let is_ready = status.is_success();
         let Some(State::Starting { since, .. }) = self.state_of(index) else { return };
         self.set(index, State::Running { since });
         if is_ready {
@@ -282,6 +308,9 @@ impl Machine<'_> {
     pub(super) fn forget_gate(&mut self, index: usize, actions: &mut Vec<Action>) {
         if let Some(State::Starting { since, .. }) = self.state_of(index) {
             self.set(index, State::Running { since });
+            if let Some(helper) = self.helpers.get_mut(index) {
+                helper.killed_gates = helper.killed_gates.saturating_add(1);
+            }
             actions.push(Action::Signal(Child::Gate(index), Signal::KILL));
         }
     }
@@ -293,7 +322,7 @@ impl Machine<'_> {
         if self.stop.is_none() && self.outcome.is_none() {
             return;
         }
-        for index in (0..self.helpers.len()).rev() {
+        for index in self.stop_order() {
             if !self.is_to_go(index) {
                 continue;
             }
@@ -313,6 +342,19 @@ impl Machine<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// The reverse of the order in which they are started.
+    fn stop_order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.helpers.len()).collect();
+        let rank = |index: usize| match self.plan.helpers.get(index).map(|plan| plan.start) {
+            Some(Start::Healthy) => 2,
+            Some(Start::After) => 1,
+            Some(Start::Before) | None => 0,
+        };
+        order.sort_by_key(|index| (rank(*index), *index));
+        order.reverse();
+        order
     }
 
     fn is_to_go(&self, index: usize) -> bool {
@@ -411,11 +453,14 @@ impl Machine<'_> {
                     actions.push(Action::SignalTree(Child::Helper(index), Signal::KILL));
                     self.set(index, State::Killed { until: now.after(KILL_PATIENCE) });
                 }
-                // In D state: it ends with the namespace.
+                // In D state. In a stop it ends with the namespace; else it is waited for, as two of
+                // them at once would be worse.
+                Some(State::Killed { until }) if now >= until && !self.ends() => {
+                    self.set(index, State::Killed { until: now.after(KILL_PATIENCE) });
+                }
                 Some(State::Killed { until }) if now >= until => {
                     self.set(index, State::Ended);
                     self.helpers_go_on(now, actions);
-                    self.wanted_again(index, actions);
                 }
                 _ => {}
             }

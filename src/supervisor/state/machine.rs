@@ -318,7 +318,7 @@ impl<'a> Machine<'a> {
         if self.stop.is_some() {
             return self.stop_main(now, actions);
         }
-        self.start_helpers_behind(Start::After, 0, actions);
+        self.start_helpers_behind(Start::After, actions);
     }
 
     fn main_ended(&mut self, status: Status, now: Moment, actions: &mut Vec<Action>) {
@@ -397,7 +397,7 @@ impl<'a> Machine<'a> {
                 self.post_stop_done(index, now, actions);
             }
             (Child::Helper(index), _) => self.helper_not_started(index, code, now, actions),
-            (Child::Gate(index), _) => self.gate_ended(index, false, now, actions),
+            (Child::Gate(index), _) => self.gate_ended(index, Status::Exited(code), now, actions),
             (Child::Agent, _) => self.agent_lost(now, actions),
             (Child::Carrier, _) => self.carrier_lost(false, now, actions),
             _ => {}
@@ -408,7 +408,7 @@ impl<'a> Machine<'a> {
         match (child, self.phase) {
             (Child::Main, _) => self.main_ended(status, now, actions),
             (Child::Helper(index), _) => self.helper_ended(index, status, now, actions),
-            (Child::Gate(index), _) => self.gate_ended(index, status.is_success(), now, actions),
+            (Child::Gate(index), _) => self.gate_ended(index, status, now, actions),
             (Child::Agent, _) => self.agent_lost(now, actions),
             (Child::Carrier, _) => self.carrier_lost(status.is_success(), now, actions),
             (Child::Preflight, Phase::Preflight(task)) => {

@@ -193,6 +193,8 @@ pub enum Note {
     },
     /// It cannot be had: the container ends.
     HelperFailed(usize),
+    /// An operator wants what is so already.
+    HelperStays(usize),
     HelperStops {
         index: usize,
         signal: Signal,

@@ -27,7 +27,7 @@ impl Machine<'_> {
             }
             Deed::Release => return self.release(now, actions),
             Deed::RestartMain => self.restart_main(now, actions),
-            Deed::Healthy => self.start_helpers_behind(Start::Healthy, 0, actions),
+            Deed::Healthy => self.start_helpers_behind(Start::Healthy, actions),
             Deed::Helper { index, order } => self.order(index, order, now, actions),
             _ => {}
         }

@@ -147,6 +147,7 @@ impl Machine<'_> {
             Phase::Preflight(task) | Phase::Hook { task, .. } | Phase::PostStop { task, .. } if kill => {
                 task.kill(actions);
             }
+            Phase::Preflight(task) | Phase::Hook { task, .. } => task.hurry(now),
             Phase::Closing(closing) => closing.shorten(now),
             _ => {}
         }

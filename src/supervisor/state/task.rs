@@ -115,6 +115,13 @@ impl Task {
         }
     }
 
+    /// One that is left to finish is asked to end now.
+    pub(super) fn hurry(&mut self, now: Moment) {
+        if let Ending::Left { ask_at, .. } = &mut self.ending {
+            *ask_at = now.min(*ask_at);
+        }
+    }
+
     pub(super) fn kill(&mut self, actions: &mut Vec<Action>) {
         if let Ending::Killed { .. } = self.ending {
             return;
