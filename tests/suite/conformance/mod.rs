@@ -12,6 +12,7 @@ mod terminal;
 
 pub(crate) use process::{SECCOMP, assert_idle};
 pub(crate) use reaping::storm_of;
+pub(crate) use signals::masks;
 
 use crate::scenario::{Init, Scenario};
 use crate::setup::{Need, Setup};

@@ -197,8 +197,12 @@ fn empty_root(subject: &Subject) -> Outcome {
         Init::AsDumbInit => "dumb-init",
         _ => "init",
     };
-    std::fs::copy(program, folder.join(name)).map_err(|error| error.to_string())?;
-    std::fs::copy(&subject.setup.binary, folder.join("child")).map_err(|error| error.to_string())?;
+    // Not by ourselves: a child of another test, forked meanwhile, would have the new file open for
+    // writing, and nobody could execute it.
+    for (from, to) in [(program, name), (&subject.setup.binary, "child")] {
+        let copied = Command::new("cp").arg(from).arg(folder.join(to)).status();
+        assert!(copied.is_ok_and(|status| status.success()), "{}", from.display());
+    }
     let path = format!("/{name}");
     let mut words = vec![path.as_str()];
     if subject.init == Init::Bookend {
