@@ -103,9 +103,11 @@ fn stop_in_wait(setup: &Setup) -> Outcome {
 
 fn main_first(setup: &Setup) -> Outcome {
     let config = process("one", &polite("one"), "") + &process("two", &polite("two"), "start = \"after\"");
-    let running = Scenario::new(setup).config(&config).shell("read line < /tmp/go; exit 5").start();
+    let scenario = Scenario::new(setup);
+    let go = scenario.folder().join("go");
+    let running = scenario.config(&config).shell("until [ -e go ]; do sleep .05; done; exit 5").start();
     running.wait_for("two | two runs");
-    // There is no such file: it ends at once with 5.
+    std::fs::write(go, "").map_err(|error| error.to_string())?;
     let ended = running.wait();
     ended.exits(5).says_in_order("process `two` is stopped", "process `one` is stopped");
     ended.says("one | one stops");

@@ -1,5 +1,6 @@
 //! The `crash` artifact: what a JVM that died, or ran out of memory, has written itself.
 
+use super::disk::Room;
 use super::heap::HeapDump;
 use super::heap_stream::follow_heap;
 use super::write_text;
@@ -66,12 +67,14 @@ pub(in crate::agent) async fn collect(
 
 /// A dump that does not fit leaves the disk as it is, and stays where it is.
 fn room_for(size: u64, to: &Path) -> io::Result<()> {
-    let space = nix::sys::statvfs::statvfs(to.parent().unwrap_or(to)).map_err(io::Error::from)?;
-    let free = space.blocks_available().saturating_mul(space.fragment_size());
-    if size < free / 100 * 95 {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("it has {}, and there are {} free", ByteSize(size), ByteSize(free))))
+    let room = Room::at(to.parent().unwrap_or(to)).filter(|room| !room.holds(size));
+    let Some(Room { free, kept }) = room else { return Ok(()) };
+    Err(io::Error::other(format!(
+        "it has {}, and there are {} free, of which {} are the service's",
+        ByteSize(size),
+        ByteSize(free),
+        ByteSize(kept)
+    )))
 }
 
 fn copy_report(files: &CrashFiles, path: &Path, bundle: &Bundle) -> ArtifactRecord {

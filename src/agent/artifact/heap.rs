@@ -1,5 +1,6 @@
 //! `heap`: whether there is room and time for a dump, and which way it goes.
 
+use super::disk::{Room, is_in_memory};
 use super::heap_stream::{convert, stream_heap};
 use crate::agent::budget::{Kind, Rates, Size, dump_size};
 use crate::agent::elsewhere::has_threads;
@@ -11,8 +12,6 @@ use crate::jvm::{self, DumpOutcome, Session, judge_dump, takes_pipes, used_bytes
 use crate::plan::Evidence;
 use crate::store::{Bucket, Labels, Upload};
 use crate::units::{ByteSize, Compression, Recipe, format_duration};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
-use nix::sys::statvfs::statvfs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -25,8 +24,6 @@ const ARTIFACT: &str = "heap";
 pub(super) const PLAIN: &str = "heap.hprof";
 /// No heap is made smaller than that by compression, unless it is empty.
 const BEST_RATIO: u64 = 10;
-/// The share of the disk that a dump never takes, in percent.
-const DISK_KEPT_PERCENT: u64 = 5;
 /// For the end of a dump that is read, until it is with the store.
 const ARRIVAL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a bucket may take to say that it will take a dump.
@@ -403,36 +400,18 @@ fn too_large(
             ByteSize(available)
         ));
     }
-    let (free, kept) = disk_space(folder)?;
-    if disk <= free.saturating_sub(kept) {
+    let room = Room::at(folder)?;
+    if room.holds(disk) {
         return None;
     }
     skipped(format!(
-        "it would need about {} of disk, and {} has {} free",
+        "it would need about {} of disk, and {} has {} free, of which {} are the service's",
         ByteSize(disk),
         folder.display(),
-        ByteSize(free)
+        ByteSize(room.free),
+        ByteSize(room.kept)
     ))
 }
-
-/// What is free where a folder lies, and what of it is not ours to take. Bytes.
-pub(super) fn disk_space(folder: &Path) -> Option<(u64, u64)> {
-    let space = statvfs(folder).ok()?;
-    let block = space.fragment_size();
-    let free = space.blocks_available().saturating_mul(block);
-    Some((free, space.blocks().saturating_mul(block) / 100 * DISK_KEPT_PERCENT))
-}
-
-/// Files there count as the container's own memory (`tmpfs(5)`).
-pub(super) fn is_in_memory(folder: &Path) -> bool {
-    statfs(folder).is_ok_and(|system| {
-        let kind = system.filesystem_type();
-        kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
-    })
-}
-
-/// `include/uapi/linux/magic.h`; nix has no name for it.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6_u32 as _);
 
 #[cfg(test)]
 mod tests {

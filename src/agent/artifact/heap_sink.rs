@@ -1,9 +1,10 @@
 //! Where a streamed heap dump goes: a file of the spool, or a bucket, in parts.
 
-use super::heap::{disk_space, is_in_memory};
+use super::disk::{Room, is_in_memory};
 use crate::evidence::{Bundle, Sink, fill};
 use crate::facts::cgroup;
 use crate::store::{PART, Upload};
+use crate::units::ByteSize;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -60,10 +61,14 @@ impl Careful {
     }
 
     fn look(&self) -> io::Result<()> {
-        if let Some((free, kept)) = disk_space(&self.folder)
-            && free <= kept.saturating_add(LOOK_EVERY)
+        if let Some(room) = Room::at(&self.folder)
+            && !room.holds(LOOK_EVERY)
         {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "the rest of the disk is the service's"));
+            let left = ByteSize(room.free);
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("the rest of the disk is the service's ({left} free)"),
+            ));
         }
         if self.is_in_memory && cgroup::available_memory().is_some_and(|left| left < MEMORY_KEPT) {
             return Err(io::Error::new(

@@ -6,6 +6,7 @@
 
 mod answers;
 mod crash;
+mod disk;
 mod files;
 mod gc_log;
 mod heap;
