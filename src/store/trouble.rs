@@ -18,7 +18,7 @@ pub(super) fn words(error: &object_store::Error, options: &BucketOptions) -> Str
     let message = element(&text, "Message").unwrap_or_default();
     let message: String = message.lines().next().unwrap_or_default().chars().take(200).collect();
     let hint = hint(&code, options).map(|hint| format!("; {hint}")).unwrap_or_default();
-    format!("{code}: {message}{hint}")
+    format!("{code}: {}{hint}", message.trim_end_matches('.'))
 }
 
 /// The codes are those of "Error responses", Amazon S3 API reference.
@@ -35,6 +35,9 @@ fn hint(code: &str, options: &BucketOptions) -> Option<String> {
         "AuthenticationFailed" => Some("is the account key right, and this machine's clock?".to_owned()),
         "ContainerNotFound" => Some(format!("is the name `{bucket}` right, and the account?")),
         // "Error messages", XML API of Cloud Storage.
+        "AuthenticationRequired" => Some(
+            "the token is not taken: is the service account's key still valid, and this machine's clock right?".to_owned(),
+        ),
         "AccessDenied" if url.cloud == Cloud::Google => Some(format!(
             "the service account needs storage.objects.create and storage.multipartUploads.* on {bucket}"
         )),

@@ -30,6 +30,7 @@ mod ecs;
 mod ecs_task;
 mod encryption;
 mod examples;
+mod google;
 mod health;
 mod helpers;
 mod hooks;
@@ -74,6 +75,7 @@ fn main() {
     trials.extend(s3::trials(setup));
     trials.extend(seaweed::trials(setup));
     trials.extend(azure::trials(setup));
+    trials.extend(google::trials(setup));
     trials.extend(web::trials(setup));
     trials.extend(conformance::trials(setup));
     trials.extend(init::trials(setup));

@@ -1,15 +1,21 @@
-//! A real S3 server in this process: `s3s` over a folder, which checks signatures.
+//! A real S3 server in this process: `s3s` over a folder, which checks signatures, or stands
+//! behind a gate that checks bearer tokens.
 
 use crate::bundle;
 use crate::credentials::Session;
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH};
+use hyper::service::Service;
+use hyper::{Request, StatusCode, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::{S3Auth, SecretKey};
-use s3s::service::S3ServiceBuilder;
+use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
+use std::future::ready;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 
 pub(crate) const KEY: &str = "AKIDBOOKEND";
@@ -34,38 +40,94 @@ impl S3Auth for Keys {
     }
 }
 
+/// Whether a bearer token is taken.
+pub(crate) type Gate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// As Google's XML API refuses ("Error messages", XML API of Cloud Storage).
+const REFUSED: &str = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AuthenticationRequired</Code>\
+    <Message>Authentication required.</Message></Error>";
+
+#[derive(Clone)]
+struct Guarded {
+    service: S3Service,
+    gate: Option<Gate>,
+    parts: PartSizes,
+}
+
+/// By number, each time that one came. Bytes.
+type PartSizes = Arc<Mutex<Vec<(usize, u64)>>>;
+
+/// Which part of an upload it brings.
+fn part(request: &Request<Incoming>) -> Option<(usize, u64)> {
+    let query = request.uri().query()?;
+    let number = query.split('&').find_map(|pair| pair.strip_prefix("partNumber="))?.parse().ok()?;
+    let length = request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    Some((number, length))
+}
+
+impl Service<Request<Incoming>> for Guarded {
+    type Response = s3s::HttpResponse;
+    type Error = s3s::HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        self.parts.lock().expect("not poisoned").extend(part(&request));
+        if let Some(gate) = &self.gate {
+            let token = request.headers_mut().remove(AUTHORIZATION);
+            let token = token.as_ref().and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+            if !token.is_some_and(|token| gate(token)) {
+                let mut refusal = s3s::HttpResponse::new(s3s::Body::from(REFUSED.to_owned()));
+                *refusal.status_mut() = StatusCode::UNAUTHORIZED;
+                return Box::pin(ready(Ok(refusal)));
+            }
+        }
+        Service::call(&self.service, request)
+    }
+}
+
 /// Ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) port: u16,
     root: PathBuf,
+    parts: PartSizes,
     _runtime: Runtime,
+}
+
+fn free_port() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")
 }
 
 impl Server {
     /// With one bucket, kept below `root`.
     pub(crate) fn start(root: &Path) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        Self::on(root, listener)
+        Self::on(root, free_port())
     }
 
     pub(crate) fn on(root: &Path, listener: TcpListener) -> Self {
-        Self::open(root, listener, None)
+        Self::open(root, listener, Some(Keys(None)), None)
     }
 
     /// Takes the key as long as its session lasts.
     pub(crate) fn in_session(root: &Path, session: &Arc<Session>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        Self::open(root, listener, Some(Arc::clone(session)))
+        Self::open(root, free_port(), Some(Keys(Some(Arc::clone(session)))), None)
     }
 
-    fn open(root: &Path, listener: TcpListener, session: Option<Arc<Session>>) -> Self {
+    /// Takes whom the gate takes, and looks at no signature.
+    pub(crate) fn behind(root: &Path, gate: Gate) -> Self {
+        Self::open(root, free_port(), None, Some(gate))
+    }
+
+    fn open(root: &Path, listener: TcpListener, keys: Option<Keys>, gate: Option<Gate>) -> Self {
         std::fs::create_dir_all(root.join(BUCKET)).expect("made");
         let port = listener.local_addr().expect("bound").port();
         let files = FileSystem::new(root).expect("a folder");
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(Keys(session));
-        let service = builder.build();
+        if let Some(keys) = keys {
+            builder.set_auth(keys);
+        }
+        let parts = PartSizes::default();
+        let service = Guarded { service: builder.build(), gate, parts: Arc::clone(&parts) };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -80,11 +142,18 @@ impl Server {
                 tokio::spawn(serving);
             }
         });
-        Self { port, root: root.to_owned(), _runtime: runtime }
+        Self { port, root: root.to_owned(), parts, _runtime: runtime }
     }
 
     pub(crate) fn bucket(&self) -> PathBuf {
         self.root.join(BUCKET)
+    }
+
+    /// Of all parts that came, in their order. Bytes.
+    pub(crate) fn part_sizes(&self) -> Vec<u64> {
+        let mut parts = self.parts.lock().expect("not poisoned").clone();
+        parts.sort_unstable();
+        parts.into_iter().map(|(_, size)| size).collect()
     }
 
     /// What was begun and neither completed nor given up.
