@@ -81,6 +81,7 @@ pub struct Store {
     pub ca_file: Option<Setting<PathBuf>>,
     pub encryption: Option<Setting<ServerEncryption>>,
     pub kms_key: Option<Setting<String>>,
+    pub equal_parts: Option<Setting<bool>>,
     pub tags: Setting<bool>,
 }
 
@@ -103,6 +104,7 @@ impl Store {
             ca_file: reader.optional("ca_file", context),
             encryption: reader.optional("encryption", context),
             kms_key: reader.optional("kms_key", context),
+            equal_parts: reader.optional("equal_parts", context),
             tags: reader.or("tags", false, context),
         };
         reader.finish(context);

@@ -4,7 +4,7 @@
 //! digests, the other compresses and writes. Back-pressure: the pieces are few, and a full
 //! one is only handed on once an empty one has come back.
 //! Where names come in between objects they are put in front at the end; of what is encrypted,
-//! whose order is fixed, they are a file of their own.
+//! whose order is fixed, or where the sink cannot, they are a file of their own.
 
 use super::digest::{Digest, Digested, Hasher};
 use super::encoder::{Encoder, Part, fill, threads};
@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a dump goes.
 pub trait Sink: Write + Send {
+    /// Whether anything can be put in front of what was written.
+    fn takes_first(&self) -> bool;
+
     /// Puts these bytes in front of all that was written; nothing is written after that.
     ///
     /// # Errors
@@ -43,7 +46,7 @@ pub struct Piped<S> {
     pub summary: Summary,
     /// What the dump is made of, or what is wrong with it.
     pub structure: Result<Structure, DumpError>,
-    /// What belongs in front and could not be put there: encrypted by itself.
+    /// What belongs in front and could not be put there: compressed and encrypted by itself.
     pub names: Option<Vec<u8>>,
     /// The sink; or why what was written is not what was read.
     pub sink: Result<S, io::Error>,
@@ -69,6 +72,7 @@ pub fn pipe<S: Sink>(
     }
     let (send_first, first) = channel();
     let part = if mixes_names { Part::Later } else { Part::First };
+    let are_names_apart = !recipe.encrypt_to.is_empty() || !sink.takes_first();
     std::thread::scope(|scope| {
         let writer = std::thread::Builder::new()
             .spawn_scoped(scope, move || write_all(pieces, &give_back, &first, sink, recipe, part));
@@ -81,7 +85,7 @@ pub fn pipe<S: Sink>(
         let names = names.map(Names::finish);
         let mut apart = None;
         let (plain_names, stored_names) = match names {
-            Some((plain, Ok(bytes))) if !recipe.encrypt_to.is_empty() => {
+            Some((plain, Ok(bytes))) if are_names_apart => {
                 apart = Some(bytes);
                 (Some(plain), None)
             }

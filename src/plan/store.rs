@@ -78,6 +78,7 @@ pub(super) fn store(
     }
     let kms_key = || section.kms_key.as_ref().map(|key| key.value.clone());
     let encryption = section.encryption.as_ref().map(|how| (how.value.word(), kms_key()));
+    let by_itself = || section.endpoint.as_ref().is_some_and(|endpoint| is_r2(&endpoint.value));
     let options = BucketOptions {
         url,
         endpoint: section.endpoint.as_ref().map(|endpoint| endpoint.value.clone()),
@@ -86,9 +87,16 @@ pub(super) fn store(
         path_style: section.path_style.as_ref().map_or(section.endpoint.is_some(), |style| style.value),
         ca_file,
         encryption,
+        equal_parts: section.equal_parts.as_ref().map_or_else(by_itself, |equal| equal.value),
         tags: section.tags.value,
     };
     (StorePlan::Bucket(Box::new(options)), spool())
+}
+
+/// Cloudflare's, which puts only parts of one size together ("Multipart upload", R2 documentation).
+fn is_r2(endpoint: &str) -> bool {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    rest.split(['/', ':']).next().is_some_and(|host| host.ends_with(".r2.cloudflarestorage.com"))
 }
 
 #[cfg(test)]
@@ -98,6 +106,25 @@ mod tests {
     use super::*;
 
     const RULE: &str = "rule.0.name=last\nrule.0.on=stop\nrule.0.capture=[\"threads\"]\n";
+
+    #[test]
+    fn cloudflare_wants_parts_of_one_size() {
+        let equal_parts = |more: &str| {
+            let text = format!("{RULE}store.url=s3://evidence/x\n{more}");
+            match plan_on(Platform::Docker, &[], &text).evidence.expect("a rule").store {
+                StorePlan::Bucket(options) => options.equal_parts,
+                other => panic!("no bucket: {other:?}"),
+            }
+        };
+        assert!(!equal_parts(""));
+        assert!(!equal_parts("store.endpoint=https://s3.example.com"));
+        assert!(equal_parts("store.endpoint=https://0a1b.eu.r2.cloudflarestorage.com"));
+        assert!(equal_parts("store.endpoint=https://0a1b.r2.cloudflarestorage.com/"));
+        assert!(equal_parts("store.endpoint=https://s3.example.com\nstore.equal_parts=true"));
+        assert!(!equal_parts(
+            "store.endpoint=https://0a1b.r2.cloudflarestorage.com\nstore.equal_parts=false"
+        ));
+    }
 
     #[test]
     fn what_a_platform_offers_is_the_default() {

@@ -82,6 +82,11 @@ impl Bucket {
         matches!(&*self.0, Inner::Cloud(_))
     }
 
+    /// Whether its parts must be of one size, but for the last.
+    pub(super) fn has_equal_parts(&self) -> bool {
+        self.cloud().is_ok_and(|cloud| cloud.options.equal_parts)
+    }
+
     /// Where `key` is.
     pub fn url(&self, key: &str) -> String {
         match &*self.0 {

@@ -60,6 +60,11 @@ impl Upload {
         self.note = Some(note);
     }
 
+    /// Whether its parts must be of one size, but for the last.
+    pub fn has_equal_parts(&self) -> bool {
+        self.bucket.has_equal_parts()
+    }
+
     /// Whether that part has arrived before.
     pub(super) fn has(&self, index: usize) -> bool {
         self.parts.contains_key(&index)

@@ -46,6 +46,8 @@ pub struct BucketOptions {
     pub ca_file: Option<PathBuf>,
     /// What its servers encrypt with, as Amazon calls it, and the KMS key's name.
     pub encryption: Option<(&'static str, Option<String>)>,
+    /// Parts are of one size, but for the last.
+    pub equal_parts: bool,
     /// Tags, which ask for a permission of their own.
     pub tags: bool,
 }

@@ -31,6 +31,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
     );
     let needs = &[Need::Root, Need::Java(FAULTS_JVM)];
     trials.push(setup.trial("s3::a_killed_life_is_gone_on_with", needs, |setup| resumed(setup, FAULTS_JVM)));
+    trials.push(setup.trial("s3::parts_are_of_one_size_where_the_store_wants_it", needs, equal_parts));
     let versions = if setup.all_faults { &VERSIONS[..] } else { &[FAULTS_JVM] };
     for &version in versions {
         for fault in [Fault::Refused, Fault::BlackHole, Fault::Reset, Fault::Slow, Fault::Busy] {
@@ -86,6 +87,28 @@ fn stop(setup: &Setup, version: u32) -> Outcome {
     assert!(hprof::walk(&plain)?.ended);
     assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new());
     assert_eq!(files(&spool), Vec::<String>::new());
+    Ok(())
+}
+
+/// As Cloudflare's R2 wants it: names that come last are a file of their own.
+fn equal_parts(setup: &Setup) -> Outcome {
+    let place = Scenario::new(setup);
+    let server = Server::start(&place.folder().join("s3"));
+    let text = config(place.folder(), server.port).replace("[spool]", "equal_parts = true\n[spool]");
+    let command = sick(setup, FAULTS_JVM, &["-Xmx700m"], &["--heap=320m", "--shutdown=0s"]);
+    let running = scenario(setup, &text, SECRET).command(command).start();
+    port(&running);
+    running.wait_for("attached to the JVM");
+    running.stop().exits(143);
+    let sizes = server.part_sizes();
+    let (last, others) = sizes.split_last().ok_or("no parts")?;
+    assert!(others.len() > 1 && others.iter().all(|size| size == &others[0]), "{sizes:?}");
+    assert!(last <= &others[0], "{sizes:?}");
+    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
+    let read = |name| std::fs::read(bundle.folder.join(name)).map_err(|error| format!("{name}: {error}"));
+    let mut packed = read("heap-names.hprof.zst")?;
+    packed.extend(read("heap.hprof.zst")?);
+    hprof::walk_packed(place.folder(), &packed)?;
     Ok(())
 }
 

@@ -81,7 +81,7 @@ impl HeapDump {
         format!("{}.hprof{}", self.origin.stem(), self.recipe.extension())
     }
 
-    /// Where the names go that belong in front of what is encrypted already.
+    /// Where the names go that belong in front, and cannot be put there any more.
     pub(super) fn names_file(&self) -> String {
         format!("{}-names.hprof{}", self.origin.stem(), self.recipe.extension())
     }

@@ -37,6 +37,13 @@ impl Write for HeapSink {
 }
 
 impl Sink for HeapSink {
+    fn takes_first(&self) -> bool {
+        match self {
+            Self::File(file) => file.takes_first(),
+            Self::Bucket(parts) => parts.takes_first(),
+        }
+    }
+
     fn put_first(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.put_first(bytes),
@@ -97,6 +104,10 @@ impl Write for Careful {
 }
 
 impl Sink for Careful {
+    fn takes_first(&self) -> bool {
+        true
+    }
+
     /// Moves what is there up, the end first.
     fn put_first(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.look()?;
@@ -127,6 +138,8 @@ pub(super) struct Parts {
     /// the last may be small.
     first: Option<Vec<u8>>,
     next: usize,
+    /// They must be of one size, but for the last.
+    are_equal: bool,
 }
 
 /// A task that sends parts. Whoever drops [`Parts`] without [`Parts::finish`] gives the
@@ -134,8 +147,9 @@ pub(super) struct Parts {
 pub(super) fn send_parts(upload: Upload) -> (Parts, JoinHandle<Result<(), String>>) {
     // One waits, two are under way, one is filled: the agent stays small.
     let (sender, receiver) = mpsc::channel(1);
+    let are_equal = upload.has_equal_parts();
     let task = tokio::spawn(async move { send_all(upload, receiver).await });
-    (Parts { sender, piece: Vec::new(), first: None, next: 1 }, task)
+    (Parts { sender, piece: Vec::new(), first: None, next: 1, are_equal }, task)
 }
 
 async fn send_all(mut upload: Upload, mut receiver: mpsc::Receiver<Message>) -> Result<(), String> {
@@ -165,7 +179,7 @@ impl Parts {
     /// # Errors
     /// The task has given up.
     pub(super) async fn finish(self) -> Result<(), String> {
-        let Self { sender, piece, first, next } = self;
+        let Self { sender, piece, first, next, are_equal: _ } = self;
         let mut last = Vec::new();
         // The first one is a part of its own even if nothing came behind it.
         last.extend(first.map(|first| (0, first)));
@@ -204,6 +218,11 @@ impl Write for Parts {
 }
 
 impl Sink for Parts {
+    /// The first part gets longer by it.
+    fn takes_first(&self) -> bool {
+        !self.are_equal
+    }
+
     fn put_first(&mut self, bytes: &[u8]) -> io::Result<()> {
         let behind = match &mut self.first {
             Some(first) => first,

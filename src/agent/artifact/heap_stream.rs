@@ -369,7 +369,7 @@ async fn judge(
         // Where it is missing, so is the heap.
         let made = small_file(bundle, NAMES, &file, &names);
         if let (Some(heap), Status::Complete) = (records.first_mut(), made.status) {
-            *heap = heap.clone().with_note(&format!("it goes on from {file}: decrypt that one first"));
+            *heap = heap.clone().with_note(&format!("it goes on from {file}, which belongs in front of it"));
         }
         records.push(made.made_of(artifact));
     }
