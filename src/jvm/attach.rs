@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The slowest pace of looking.
 const SLOWEST_LOOK: Duration = Duration::from_millis(50);
+/// A trigger that is gone is made anew after this time at the earliest.
+const LOST_LOOK: Duration = Duration::from_millis(100);
 
 /// Why a JVM could not be talked to.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +128,8 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
     let trigger = Trigger::create(target)?;
     quit(target)?;
     let begun = Instant::now();
-    let mut asked_again = false;
+    let mut asked = begun;
+    let mut asked_at_half = false;
     let mut pause = FIRST_LOOK;
     loop {
         if try_connect(target, deadline).await?.is_some() {
@@ -140,8 +143,10 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
             return Err(Failure::Gone { pid: target.pid });
         }
         // A busy JVM may have lost the first one (VirtualMachineImpl.java does the same).
-        if !asked_again && now - begun > (deadline - begun) / 2 {
-            asked_again = true;
+        let is_due = !asked_at_half && now - begun > (deadline - begun) / 2;
+        if is_due || (trigger.is_lost() && now - asked > LOST_LOOK) {
+            asked_at_half |= is_due;
+            asked = now;
             trigger.renew(target)?;
             quit(target)?;
         }
@@ -191,7 +196,11 @@ impl Trigger {
     }
 
     /// Somebody else may have removed it: whoever attaches to another container's JVM of the same
-    /// pid, where both work in one directory.
+    /// pid, where both work in one directory. The JVM does not (`AttachListener::is_init_trigger`).
+    fn is_lost(&self) -> bool {
+        std::fs::symlink_metadata(&self.0).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     fn renew(&self, target: &Target) -> Result<(), Failure> {
         Self::open(&self.0).map(drop).map_err(|source| {
             // The kernel says `EACCES` for the links of a process that has just been reaped
@@ -228,7 +237,7 @@ impl Trigger {
 
 impl Drop for Trigger {
     fn drop(&mut self) {
-        // The JVM removes it itself when it has seen it.
+        // Nothing can be done about it.
         drop(std::fs::remove_file(&self.0));
     }
 }

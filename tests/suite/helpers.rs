@@ -243,7 +243,7 @@ fn once_healthy(setup: &Setup) -> Outcome {
     running.wait_for("proxy | proxy runs");
     let ended = running.stop();
     ended.exits(143).says_in_order("health: healthy", "process `proxy` begins");
-    ended.says_in_order("proxy | proxy stops", "stop signal passed on");
+    ended.says("proxy | proxy stops").says_in_order("process `proxy` ended", "stop signal passed on");
     let ended =
         Scenario::new(setup).config(&process("proxy", "true", "start = \"healthy\"")).shell("true").finish();
     ended.exits(240).says("waits for a health that nobody looks at");

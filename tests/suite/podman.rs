@@ -5,7 +5,7 @@
 
 use crate::bundle;
 use crate::container::{docker, image};
-use crate::scenario::{Scenario, poll};
+use crate::scenario::{Scenario, poll, poll_telling};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 use nix::sys::resource::{Resource, getrlimit};
@@ -120,9 +120,20 @@ fn pod(setup: &Setup) -> Outcome {
     podman.run(&["exec", "orders-orders", "bash", "-c", break_it])?;
     podman.wait_for("evidence stored", 1);
     // The liveness probe fails as often as the manifest allows, and the container is restarted.
-    poll("the container is restarted", || {
-        drop(podman.try_run(&["healthcheck", "run", "orders-orders"]));
-        (podman.logs().matches("bookend: starting").count() == 2).then_some(())
+    let mut said = String::new();
+    poll_telling("the container is restarted", || {
+        let check = podman.try_run(&["healthcheck", "run", "orders-orders"]);
+        let now = String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned();
+        if !said.ends_with(&now) {
+            said.push_str(&now);
+        }
+        let logs = podman.logs();
+        if logs.matches("bookend: starting").count() == 2 {
+            return Ok(());
+        }
+        let state =
+            podman.run(&["inspect", "--format", "{{.State.Status}} {{.RestartCount}}", "orders-orders"]);
+        Err(format!("{said}{state:?}\n{logs}"))
     });
     let told = last_word(&word)?;
     assert_eq!((&told["reason"], &told["exit_code"]), (&"stop".into(), &143.into()), "{told}");

@@ -23,14 +23,14 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     Before,
-    /// A part and a half have passed.
+    /// Two parts and a half have passed: at least one of them as a whole.
     During,
     /// The parts are to be put together.
     Last,
 }
 
 /// What passes while it lasts. Bytes.
-const DURING: u64 = 9 << 20;
+const DURING: u64 = 15 << 20;
 const BUSY: Duration = Duration::from_secs(5);
 const ANSWER: &str = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
 

@@ -492,12 +492,17 @@ impl Ended {
 
 /// Waits for something to be there; panics if that takes so long that it hangs.
 pub(crate) fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    poll_telling(what, || look().ok_or_else(String::new))
+}
+
+/// One that tells what it saw instead.
+pub(crate) fn poll_telling<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(found) = look() {
-            return found;
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(begun.elapsed() < HANG, "HANG: waiting until {what}: {seen}"),
         }
-        assert!(begun.elapsed() < HANG, "HANG: waiting until {what}");
         std::thread::park_timeout(Duration::from_millis(2));
     }
 }

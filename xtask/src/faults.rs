@@ -18,7 +18,7 @@ const FAULTS: [(&str, &str); 5] = [
 ];
 const MOMENTS: [(&str, &str); 3] = [
     ("Before", "from the start"),
-    ("During", "after a part and a half of the heap"),
+    ("During", "after two parts and a half of the heap"),
     ("Last", "when the parts are put together"),
 ];
 
