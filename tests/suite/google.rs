@@ -151,10 +151,11 @@ fn metadata_server(setup: &Setup) -> Outcome {
                 ("404 Not Found", String::new())
             };
             let length = body.len();
-            let _ = write!(
+            // Whoever asked may be gone.
+            drop(write!(
                 stream,
                 "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            );
+            ));
         }
     });
     stop(setup, 25, &server, ("GCE_METADATA_HOST", &host))?;
