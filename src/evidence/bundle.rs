@@ -1,6 +1,6 @@
 //! One event's folder while it is made: in the spool, private, unfinished.
 
-use super::manifest::Manifest;
+use super::manifest::{ArtifactRecord, Manifest};
 use super::spool::lock;
 use nix::fcntl::Flock;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -181,10 +181,13 @@ impl Bundle {
 
     /// Removes the files that are with the store.
     pub fn remove_sent(&self, manifest: &Manifest) {
-        for record in manifest.artifacts.iter().filter(|record| record.is_stored) {
-            if let Some(file) = &record.file {
-                drop(fs::remove_file(self.folder.join(file)));
-            }
+        self.remove_files(manifest.artifacts.iter().filter(|record| record.is_stored));
+    }
+
+    /// Removes what these records name.
+    pub fn remove_files<'a>(&self, records: impl IntoIterator<Item = &'a ArtifactRecord>) {
+        for file in records.into_iter().filter_map(|record| record.file.as_ref()) {
+            drop(fs::remove_file(self.folder.join(file)));
         }
     }
 

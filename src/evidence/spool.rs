@@ -138,13 +138,18 @@ fn files_in(spool: &Path) -> Vec<SpoolFile> {
     for folder in fs::read_dir(spool).into_iter().flatten().flatten() {
         for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
             let Ok(metadata) = file.metadata() else { continue };
-            let is_heap = file.file_name().to_string_lossy().starts_with("heap");
+            let is_heap = is_dump(&file.file_name().to_string_lossy());
             let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             // Heap dumps first, and of these the oldest.
             files.push((!is_heap, changed, metadata.len(), file.path()));
         }
     }
     files
+}
+
+/// Names that belong in front of a dump are small, and it is nothing without them.
+fn is_dump(name: &str) -> bool {
+    name.starts_with("heap") && name.contains(".hprof") && !name.contains("-names.")
 }
 
 /// Removes what is oldest and largest until no more than `limit` bytes wait; what went.

@@ -5,7 +5,7 @@ use super::options::disables_attach;
 use crate::facts::processes::Process;
 use crate::sys::process;
 use crate::units::Signal;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The slowest pace of looking.
 const SLOWEST_LOOK: Duration = Duration::from_millis(50);
-/// A trigger that is gone is made anew after this time at the earliest.
+/// A trigger that is gone is made anew after this time at the earliest, then after twice as long.
 const LOST_LOOK: Duration = Duration::from_millis(100);
 
 /// Why a JVM could not be talked to.
@@ -119,16 +119,11 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
     if disables_attach(target) {
         return Err(Failure::Disabled);
     }
-    // Looked at anew each time: by default SIGQUIT kills (facts: 1.5).
-    let process = Process::read(target.pid).filter(|_| target.is_there());
-    let process = process.ok_or(Failure::Gone { pid: target.pid })?;
-    if !process.catches(Signal::QUIT) {
-        return Err(Failure::WouldKill);
-    }
-    let trigger = Trigger::create(target)?;
+    let mut trigger = Trigger::create(target)?;
     quit(target)?;
     let begun = Instant::now();
     let mut asked = begun;
+    let mut lost_look = LOST_LOOK;
     let mut asked_at_half = false;
     let mut pause = FIRST_LOOK;
     loop {
@@ -144,9 +139,9 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
         }
         // A busy JVM may have lost the first one (VirtualMachineImpl.java does the same).
         let is_due = !asked_at_half && now - begun > (deadline - begun) / 2;
-        if is_due || (trigger.is_lost() && now - asked > LOST_LOOK) {
+        if is_due || (trigger.is_lost() && now - asked > lost_look) {
             asked_at_half |= is_due;
-            asked = now;
+            (asked, lost_look) = (now, lost_look * 2);
             trigger.renew(target)?;
             quit(target)?;
         }
@@ -156,6 +151,12 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
 }
 
 fn quit(target: &Target) -> Result<(), Failure> {
+    // Looked at anew each time: by default SIGQUIT kills (facts: 1.5).
+    let process = Process::read(target.pid).filter(|_| target.is_there());
+    let process = process.ok_or(Failure::Gone { pid: target.pid })?;
+    if !process.catches(Signal::QUIT) {
+        return Err(Failure::WouldKill);
+    }
     process::signal(target.pid, Signal::QUIT)
         .map_err(|error| Failure::Signal { pid: target.pid, reason: error.desc() })
 }
@@ -185,13 +186,20 @@ impl Trigger {
     /// JVM's user or root; a file system that changes owners will not do
     /// (`AttachListener::is_init_trigger`).
     fn create(target: &Target) -> Result<Self, Failure> {
+        Self::make(target).map(Self)
+    }
+
+    /// Where it could be made.
+    fn make(target: &Target) -> Result<PathBuf, Failure> {
         let mut last = None;
         for path in target.triggers() {
-            match Self::create_at(&path) {
-                Ok(trigger) => return Ok(trigger),
+            match Self::make_at(&path) {
+                Ok(()) => return Ok(path),
                 Err(source) => last = Some(Failure::Trigger { path, source }),
             }
         }
+        // The kernel says `EACCES` for the links of a process that has just been reaped
+        // (`proc_pid_get_link`, fs/proc/base.c).
         Err(last.filter(|_| target.is_there()).unwrap_or(Failure::Gone { pid: target.pid }))
     }
 
@@ -201,37 +209,25 @@ impl Trigger {
         std::fs::symlink_metadata(&self.0).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
-    fn renew(&self, target: &Target) -> Result<(), Failure> {
-        Self::open(&self.0).map(drop).map_err(|source| {
-            // The kernel says `EACCES` for the links of a process that has just been reaped
-            // (`proc_pid_get_link`, fs/proc/base.c).
-            if target.is_there() {
-                Failure::Trigger { path: self.0.clone(), source }
-            } else {
-                Failure::Gone { pid: target.pid }
-            }
-        })
+    fn renew(&mut self, target: &Target) -> Result<(), Failure> {
+        self.0 = Self::make(target)?;
+        Ok(())
     }
 
-    fn open(path: &Path) -> io::Result<File> {
-        OpenOptions::new()
+    fn make_at(path: &Path) -> io::Result<()> {
+        let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)
-    }
-
-    fn create_at(path: &Path) -> io::Result<Self> {
-        let file = Self::open(path)?;
-        let trigger = Self(path.to_owned());
-        let own = nix::unistd::geteuid().as_raw();
-        if file.metadata()?.uid() == own {
-            Ok(trigger)
-        } else {
-            Err(io::Error::other("the file system gives it another owner"))
+            .open(path)?;
+        if file.metadata()?.uid() == nix::unistd::geteuid().as_raw() {
+            return Ok(());
         }
+        // Nothing can be done about it where that fails.
+        drop(std::fs::remove_file(path));
+        Err(io::Error::other("the file system gives it another owner"))
     }
 }
 

@@ -95,7 +95,8 @@ pub(super) fn store(
 
 /// Cloudflare's, which puts only parts of one size together ("Multipart upload", R2 documentation).
 fn is_r2(endpoint: &str) -> bool {
-    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let endpoint = endpoint.to_ascii_lowercase();
+    let rest = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
     rest.split(['/', ':']).next().is_some_and(|host| host.ends_with(".r2.cloudflarestorage.com"))
 }
 
@@ -119,7 +120,7 @@ mod tests {
         assert!(!equal_parts(""));
         assert!(!equal_parts("store.endpoint=https://s3.example.com"));
         assert!(equal_parts("store.endpoint=https://0a1b.eu.r2.cloudflarestorage.com"));
-        assert!(equal_parts("store.endpoint=https://0a1b.r2.cloudflarestorage.com/"));
+        assert!(equal_parts("store.endpoint=https://0a1b.R2.cloudflarestorage.com/"));
         assert!(equal_parts("store.endpoint=https://s3.example.com\nstore.equal_parts=true"));
         assert!(!equal_parts(
             "store.endpoint=https://0a1b.r2.cloudflarestorage.com\nstore.equal_parts=false"

@@ -146,7 +146,7 @@ fn jvm(setup: &Setup, version: u32) -> Outcome {
 }
 
 /// Somebody who attaches to another container's JVM of the same pid, in the same directory, takes
-/// the trigger file away before this JVM has seen it.
+/// the trigger file away before this JVM has seen it; and once more.
 fn lost_trigger(setup: &Setup, version: u32) -> Outcome {
     let scenario = Scenario::new(setup);
     let place = scenario.folder().join("work");
@@ -166,17 +166,23 @@ fn lost_trigger(setup: &Setup, version: u32) -> Outcome {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;
-    let trigger = poll("the trigger file", || {
-        let mut entries = std::fs::read_dir(&place).ok()?;
-        entries.find_map(|entry| Some(entry.ok()?.path()))
-    });
-    poll("SIGQUIT has been sent", || {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"))?;
-        let mask = u64::from_str_radix(pending.trim(), 16).ok()?;
-        (mask & 1 << (Signal::SIGQUIT as u32 - 1) != 0).then_some(())
-    });
-    std::fs::remove_file(trigger).map_err(|error| error.to_string())?;
+    let trigger = || {
+        poll("the trigger file", || {
+            let mut entries = std::fs::read_dir(&place).ok()?;
+            entries.find_map(|entry| Some(entry.ok()?.path()))
+        })
+    };
+    for _ in 0..2 {
+        let trigger = trigger();
+        poll("SIGQUIT has been sent", || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"))?;
+            let mask = u64::from_str_radix(pending.trim(), 16).ok()?;
+            (mask & 1 << (Signal::SIGQUIT as u32 - 1) != 0).then_some(())
+        });
+        std::fs::remove_file(trigger).map_err(|error| error.to_string())?;
+    }
+    trigger();
     kill(java, Signal::SIGCONT).map_err(|error| error.to_string())?;
     let answer = asking.wait_with_output().map_err(|error| error.to_string())?;
     assert!(text(&answer.stdout).contains(&format!("JDK {version}.")), "{answer:?}");

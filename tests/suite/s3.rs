@@ -13,7 +13,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The one of the four whose dumps need most: names are put in front at the end.
 const FAULTS_JVM: u32 = 25;
@@ -31,6 +31,9 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
     );
     let needs = &[Need::Root, Need::Java(FAULTS_JVM)];
     trials.push(setup.trial("s3::a_killed_life_is_gone_on_with", needs, |setup| resumed(setup, FAULTS_JVM)));
+    trials.push(setup.trial("s3::names_of_a_dump_that_is_made_once_more_do_not_stay", needs, |setup| {
+        faulty(setup, FAULTS_JVM, Fault::Refused, Moment::Last, "equal_parts = true\n")
+    }));
     trials.push(setup.trial("s3::parts_are_of_one_size_where_the_store_wants_it", needs, equal_parts));
     let versions = if setup.all_faults { &VERSIONS[..] } else { &[FAULTS_JVM] };
     for &version in versions {
@@ -38,7 +41,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
             for moment in [Moment::Before, Moment::During, Moment::Last] {
                 let name = format!("s3::fault::{version}::{fault:?}_{moment:?}").to_ascii_lowercase();
                 let needs = &[Need::Root, Need::Java(version)];
-                trials.push(setup.trial(name, needs, move |setup| faulty(setup, version, fault, moment)));
+                trials.push(setup.trial(name, needs, move |setup| faulty(setup, version, fault, moment, "")));
             }
         }
     }
@@ -233,12 +236,13 @@ fn resumed(setup: &Setup, version: u32) -> Outcome {
 
 /// A store that fails: the service stops in time, nothing is lost but what only the failed
 /// upload had, and nothing stays behind, neither parts nor files.
-fn faulty(setup: &Setup, version: u32, fault: Fault, moment: Moment) -> Outcome {
+fn faulty(setup: &Setup, version: u32, fault: Fault, moment: Moment, more: &str) -> Outcome {
     let place = Scenario::new(setup);
     let server = Server::start(&place.folder().join("s3"));
     let proxy = Proxy::start(server.port, fault, moment);
     let spool = place.folder().join("spool");
     let text = config(place.folder(), proxy.port).replace("60s", "40s");
+    let text = text.replace("[spool]", &format!("{more}[spool]"));
     let command = sick(setup, version, &["-Xmx1g"], &["--heap=520m", "--shutdown=0s"]);
     let running = scenario(setup, &text, SECRET).command(&command).start();
     port(&running);
@@ -248,6 +252,9 @@ fn faulty(setup: &Setup, version: u32, fault: Fault, moment: Moment) -> Outcome 
     let took = begun.elapsed();
     ended.exits(143).says("shutdown hook ends");
     assert!(proxy.has_failed(), "nothing went wrong: {}", ended.output);
+    if fault == Fault::BlackHole {
+        assert!(took < Duration::from_secs(35), "HANG: it was waited for all the time: {}", ended.output);
+    }
     drop(proxy);
     let arrived_at_once = !bundle::all(&server.bucket()).is_empty();
     if !files(&spool).is_empty() {

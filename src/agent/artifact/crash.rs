@@ -70,7 +70,7 @@ fn room_for(size: u64, to: &Path) -> io::Result<()> {
     let room = Room::at(to.parent().unwrap_or(to)).filter(|room| !room.holds(size));
     let Some(Room { free, kept }) = room else { return Ok(()) };
     Err(io::Error::other(format!(
-        "it has {}, and there are {} free, of which {} are the service's",
+        "it has {}, and there are {} free; {} of the disk are kept for the service",
         ByteSize(size),
         ByteSize(free),
         ByteSize(kept)

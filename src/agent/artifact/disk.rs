@@ -21,7 +21,8 @@ pub(super) struct Room {
 impl Room {
     /// None where the kernel does not tell: then the writing itself will.
     pub(super) fn at(folder: &Path) -> Option<Self> {
-        let space = statvfs(folder).ok()?;
+        // ramfs counts no blocks, as little as a tmpfs without a limit does.
+        let space = statvfs(folder).ok().filter(|space| space.blocks() > 0)?;
         let block = space.fragment_size();
         Some(Self::new(space.blocks().saturating_mul(block), space.blocks_available().saturating_mul(block)))
     }

@@ -183,7 +183,11 @@ pub(in crate::agent) async fn send_heap(
                 let until = until.min(Instant::now() + patience);
                 match arrives(tail, until, &mut over).await {
                     Ok(tail) => return (records, Some(tail)),
-                    Err(reason) => reason,
+                    Err(reason) => {
+                        // Names and summaries of what is not there.
+                        bundle.remove_files(&records);
+                        reason
+                    }
                 }
             }
             (_, tail) => return (records, tail),
@@ -405,7 +409,7 @@ fn too_large(
         return None;
     }
     skipped(format!(
-        "it would need about {} of disk, and {} has {} free, of which {} are the service's",
+        "it would need about {} of disk, and {} has {} free; {} of it are kept for the service",
         ByteSize(disk),
         folder.display(),
         ByteSize(room.free),

@@ -67,9 +67,10 @@ impl Careful {
         Self { file, folder, is_in_memory, since_looked: LOOK_EVERY }
     }
 
-    fn look(&self) -> io::Result<()> {
+    /// Whether there is room for so many bytes.
+    fn look(&self, size: u64) -> io::Result<()> {
         if let Some(room) = Room::at(&self.folder)
-            && !room.holds(LOOK_EVERY)
+            && !room.holds(size)
         {
             let left = ByteSize(room.free);
             return Err(io::Error::new(
@@ -91,7 +92,7 @@ impl Write for Careful {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.since_looked >= LOOK_EVERY {
             self.since_looked = 0;
-            self.look()?;
+            self.look(LOOK_EVERY)?;
         }
         let count = self.file.write(bytes)?;
         self.since_looked += count as u64;
@@ -110,8 +111,8 @@ impl Sink for Careful {
 
     /// Moves what is there up, the end first.
     fn put_first(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.look()?;
         let by = bytes.len() as u64;
+        self.look(by)?;
         let mut buffer = vec![0; 1 << 20];
         let mut end = self.file.metadata()?.len();
         while end > 0 {

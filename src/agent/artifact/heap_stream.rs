@@ -366,10 +366,17 @@ async fn judge(
     let mut records = vec![record];
     if let Some(names) = names {
         let file = dump.names_file();
-        // Where it is missing, so is the heap.
         let made = small_file(bundle, NAMES, &file, &names);
-        if let (Some(heap), Status::Complete) = (records.first_mut(), made.status) {
-            *heap = heap.clone().with_note(&format!("it goes on from {file}, which belongs in front of it"));
+        if let Some(heap) = records.first_mut() {
+            *heap = match &made.reason {
+                None => {
+                    heap.clone().with_note(&format!("it goes on from {file}, which belongs in front of it"))
+                }
+                Some(reason) => ArtifactRecord {
+                    status: Status::Partial,
+                    ..heap.clone().with_note(&format!("its names are missing: {reason}"))
+                },
+            };
         }
         records.push(made.made_of(artifact));
     }
