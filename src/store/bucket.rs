@@ -3,7 +3,7 @@
 
 use super::client::Connector;
 use super::profile::Profile;
-use super::region::region;
+use super::region::{machine, region};
 use super::trouble;
 use super::upload::{PART, Upload};
 use super::web::Web;
@@ -370,6 +370,7 @@ async fn open(options: &BucketOptions, connector: &Connector) -> Result<Arc<dyn 
             };
             info!(bucket, region, source, "store opened");
             builder = builder.with_region(region).with_http_connector(connector.clone());
+            builder = builder.with_metadata_endpoint(machine());
             builder = builder.with_virtual_hosted_style_request(!options.path_style);
             if let Some(endpoint) = &options.endpoint {
                 builder = builder.with_endpoint(endpoint_for(endpoint, bucket, options.path_style));

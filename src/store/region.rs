@@ -37,10 +37,17 @@ fn of_task(record: &str) -> Option<String> {
     is_region(region).then(|| region.to_owned())
 }
 
+/// Where this machine tells of itself: the variable is that of Amazon's own SDKs ("IMDS client", AWS
+/// SDKs and Tools reference).
+pub(super) fn machine() -> String {
+    let named = std::env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT").ok();
+    let named = named.as_deref().map(|url| url.trim_end_matches('/')).filter(|url| !url.is_empty());
+    named.unwrap_or("http://169.254.169.254").to_owned()
+}
+
 /// Amazon EC2 user guide, "Use IMDSv2".
 async fn of_machine(client: &reqwest::Client) -> Option<String> {
-    let base = std::env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT");
-    let base = base.unwrap_or_else(|_| "http://169.254.169.254".to_owned());
+    let base = machine();
     let asked = client
         .put(format!("{base}/latest/api/token"))
         .header("X-aws-ec2-metadata-token-ttl-seconds", "60")

@@ -17,12 +17,12 @@ pub(super) fn words(error: &object_store::Error, options: &BucketOptions) -> Str
     };
     let message = element(&text, "Message").unwrap_or_default();
     let message: String = message.lines().next().unwrap_or_default().chars().take(200).collect();
-    let hint = hint(&code, options).map(|hint| format!("; {hint}")).unwrap_or_default();
+    let hint = hint(&code, &message, options).map(|hint| format!("; {hint}")).unwrap_or_default();
     format!("{code}: {}{hint}", message.trim_end_matches('.'))
 }
 
 /// The codes are those of "Error responses", Amazon S3 API reference.
-fn hint(code: &str, options: &BucketOptions) -> Option<String> {
+fn hint(code: &str, message: &str, options: &BucketOptions) -> Option<String> {
     let url = &options.url;
     let (bucket, prefix) = (&url.bucket, &url.prefix);
     let key = if prefix.is_empty() { "*".to_owned() } else { format!("{prefix}/*") };
@@ -41,6 +41,9 @@ fn hint(code: &str, options: &BucketOptions) -> Option<String> {
         "AccessDenied" if url.cloud == Cloud::Google => Some(format!(
             "the service account needs storage.objects.create and storage.multipartUploads.* on {bucket}"
         )),
+        "AccessDenied" if message.contains("sts:AssumeRole") => {
+            Some("the role's trust policy must let this service account take it".to_owned())
+        }
         "AccessDenied" | "AllAccessDisabled" => {
             let mut permissions = vec!["s3:PutObject"];
             if options.tags {

@@ -37,6 +37,7 @@ mod hooks;
 mod hprof;
 mod http;
 mod hunts;
+mod identities;
 mod init;
 mod jvm;
 mod jvm_crash;
@@ -76,6 +77,7 @@ fn main() {
     trials.extend(seaweed::trials(setup));
     trials.extend(azure::trials(setup));
     trials.extend(google::trials(setup));
+    trials.extend(identities::trials(setup));
     trials.extend(web::trials(setup));
     trials.extend(conformance::trials(setup));
     trials.extend(init::trials(setup));

@@ -5,7 +5,7 @@ use crate::bundle;
 use crate::credentials::Session;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH};
 use hyper::service::Service;
-use hyper::{Request, StatusCode, body::Incoming};
+use hyper::{Method, Request, StatusCode, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::{S3Auth, SecretKey};
@@ -52,6 +52,18 @@ struct Guarded {
     service: S3Service,
     gate: Option<Gate>,
     parts: PartSizes,
+    encryption: Arc<Mutex<Vec<String>>>,
+}
+
+/// What the bucket shall encrypt a new object with.
+fn encryption(request: &Request<Incoming>) -> Option<String> {
+    let query = request.uri().query().unwrap_or_default();
+    let is_put = request.method() == Method::PUT && !query.contains("partNumber=");
+    let begins = request.method() == Method::POST && query.split('&').any(|word| word.starts_with("uploads"));
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("none");
+    let name = "x-amz-server-side-encryption";
+    let key = "x-amz-server-side-encryption-aws-kms-key-id";
+    (is_put || begins).then(|| format!("{} {}", header(name), header(key)))
 }
 
 /// By number, each time that one came. Bytes.
@@ -72,6 +84,7 @@ impl Service<Request<Incoming>> for Guarded {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.parts.lock().expect("not poisoned").extend(part(&request));
+        self.encryption.lock().expect("not poisoned").extend(encryption(&request));
         if let Some(gate) = &self.gate {
             let token = request.headers_mut().remove(AUTHORIZATION);
             let token = token.as_ref().and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -91,6 +104,7 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     root: PathBuf,
     parts: PartSizes,
+    encryption: Arc<Mutex<Vec<String>>>,
     _runtime: Runtime,
 }
 
@@ -127,7 +141,13 @@ impl Server {
             builder.set_auth(keys);
         }
         let parts = PartSizes::default();
-        let service = Guarded { service: builder.build(), gate, parts: Arc::clone(&parts) };
+        let encryption = Arc::default();
+        let service = Guarded {
+            service: builder.build(),
+            gate,
+            parts: Arc::clone(&parts),
+            encryption: Arc::clone(&encryption),
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -142,7 +162,7 @@ impl Server {
                 tokio::spawn(serving);
             }
         });
-        Self { port, root: root.to_owned(), parts, _runtime: runtime }
+        Self { port, root: root.to_owned(), parts, encryption, _runtime: runtime }
     }
 
     pub(crate) fn bucket(&self) -> PathBuf {
@@ -154,6 +174,11 @@ impl Server {
         let mut parts = self.parts.lock().expect("not poisoned").clone();
         parts.sort_unstable();
         parts.into_iter().map(|(_, size)| size).collect()
+    }
+
+    /// Of every object: what it was to be encrypted with, and by which key.
+    pub(crate) fn encryption(&self) -> Vec<String> {
+        self.encryption.lock().expect("not poisoned").clone()
     }
 
     /// What was begun and neither completed nor given up.
