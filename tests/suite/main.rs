@@ -30,6 +30,7 @@ mod ecs;
 mod ecs_task;
 mod encryption;
 mod examples;
+mod folders;
 mod google;
 mod health;
 mod helpers;
@@ -69,6 +70,7 @@ use setup::Setup;
 fn main() {
     let arguments = Arguments::from_args();
     let setup: &'static Setup = Box::leak(Box::new(Setup::read()));
+    folders::clear(&setup.root);
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(architecture::trials());
     trials.extend(configuration::trials(setup));

@@ -1,19 +1,17 @@
 //! One run of an init as a real PID 1, told as a sentence. The init is bookend,
 //! unless the scenario says otherwise.
 
+use crate::folders;
 use crate::setup::Setup;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// No step takes longer unless it hangs.
 pub(crate) const HANG: Duration = Duration::from_secs(90);
-
-static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// Who is PID 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +101,7 @@ pub(crate) struct Scenario<'a> {
 
 impl<'a> Scenario<'a> {
     pub(crate) fn new(setup: &'a Setup) -> Self {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let parent = setup.root.join("target/test-runs");
-        let folder = parent.join(format!("{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for the test");
+        let folder = folders::make(&setup.root);
         open_to_all(&folder);
         Self {
             setup,

@@ -1,5 +1,6 @@
 //! What this machine offers to the suite, as `cargo xtask test` found it.
 
+use crate::folders;
 use crate::scenario::Init;
 use libtest_mimic::{Failed, Trial};
 use std::fmt::Display;
@@ -181,7 +182,9 @@ impl Setup {
             Some(reason) => {
                 Trial::test(format!("{name} (SKIPPED: {reason})"), || Ok(())).with_ignored_flag(true)
             }
-            None => Trial::test(name, move || test(self).map_err(|error| Failed::from(error.to_string()))),
+            None => Trial::test(name, move || {
+                folders::with(|| test(self)).map_err(|error| Failed::from(error.to_string()))
+            }),
         }
     }
 }

@@ -79,6 +79,10 @@ impl Seaweed {
         Self::curl(&["-X", "PUT", &format!("{}/{BUCKET}", self.endpoint())]).map(drop)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

@@ -9,6 +9,9 @@ use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
 
+/// What is built and brought, and the largest heap dumps: some JVMs write one twice. GiB.
+const DISK_WANTED: u64 = 25;
+
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     const OPTIONS: [&str; 3] = ["--no-containers", "--hunts", "--large"];
     let is_unknown = |argument: &&String| argument.starts_with('-') && !OPTIONS.contains(&argument.as_str());
@@ -20,6 +23,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let filter: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
 
+    look_at_disk();
     if filter.is_empty() {
         step("Unit tests, also without default features", || {
             tools::run(cargo().args(["test", "--quiet", "--lib"]))?;
@@ -64,6 +68,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         say("Not root: tests that need PID namespaces and users are skipped, by name");
     }
     step("The suite: PID namespaces, JVM 11/17/21/25, containers", || tools::run(&mut suite))
+}
+
+/// A disk that fills up looks like many failures.
+fn look_at_disk() {
+    let Ok(space) = nix::sys::statvfs::statvfs(&tools::target()) else { return };
+    let free = space.blocks_available().saturating_mul(space.fragment_size()) >> 30;
+    if free < DISK_WANTED {
+        say(&format!("The disk has {free} GiB free: all of this wants {DISK_WANTED}"));
+    }
 }
 
 /// What tests run beside bookend. Without one its tests are skipped, which CI does not accept.

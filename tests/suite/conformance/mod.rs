@@ -14,6 +14,7 @@ pub(crate) use process::{SECCOMP, assert_idle};
 pub(crate) use reaping::storm_of;
 pub(crate) use signals::masks;
 
+use crate::folders;
 use crate::scenario::{Init, Scenario};
 use crate::setup::{Need, Setup};
 use libtest_mimic::{Failed, Trial};
@@ -96,7 +97,8 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
             let name = format!("conformance::{}::{}", init.name(), case.id);
             let subject = Subject { setup, init };
             if case.fails.contains(&init) {
-                let trial = Trial::test(name, move || (case.check)(&subject).map_err(Failed::from));
+                let trial =
+                    Trial::test(name, move || folders::with(|| (case.check)(&subject)).map_err(Failed::from));
                 trials.push(trial.with_ignored_flag(true));
             } else {
                 let needs = [Need::Root, Need::Peer(init)];

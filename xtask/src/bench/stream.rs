@@ -78,6 +78,7 @@ struct Service {
 #[derive(Default)]
 struct Ours {
     times: Vec<Duration>,
+    work: Work,
     stored: u64,
     written: u64,
     /// kB.
@@ -201,6 +202,7 @@ impl Bench {
                 ours.written / 1000,
                 ours.peak / 1024,
             );
+            println!("      {}", ours.work.shown());
         }
         Ok(())
     }
@@ -288,6 +290,40 @@ impl Bench {
     }
 }
 
+/// Of the processors, in each turn.
+#[derive(Default)]
+struct Work {
+    jvm: Vec<Duration>,
+    agent: Vec<Duration>,
+    server: Vec<Duration>,
+}
+
+impl Work {
+    fn shown(self) -> String {
+        let [jvm, agent, server] = [self.jvm, self.agent, self.server].map(median);
+        let processors =
+            thread::available_parallelism().ok().and_then(|count| u32::try_from(count.get()).ok());
+        let processors = processors.unwrap_or(1);
+        format!(
+            "processor time: JVM {:.2} + agent {:.2} + server {:.2} s; on {processors} processors {:.2} s at best",
+            jvm.as_secs_f64(),
+            agent.as_secs_f64(),
+            server.as_secs_f64(),
+            ((jvm + agent + server) / processors).as_secs_f64(),
+        )
+    }
+}
+
+/// Of all threads of a process, also those that are gone (`proc_pid_stat(5)`: utime, stime).
+fn processor_time(pid: u32) -> Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = text.rsplit_once(") ").context("no name in its stat")?;
+    let ticks: Vec<u64> =
+        rest.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>().context("no ticks")?;
+    // Always a hundredth of a second on Linux (`USER_HZ`).
+    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
+}
+
 /// The median by the sum of its steps.
 fn by_total(mut turns: Vec<Vec<Duration>>) -> Vec<Duration> {
     turns.sort_by_key(|steps| steps.iter().sum::<Duration>());
@@ -346,12 +382,19 @@ impl Service {
         // The peak is that of this dump.
         drop(std::fs::write(format!("/proc/{}/clear_refs", self.agent), "5"));
         let before = written()?;
+        let whose = [self.jvm, self.agent, bench.server.pid()];
+        let worked_before = whose.map(processor_time);
         let init = self.namespace.init()?.to_string();
         ours.times.push(Bench::timed(|| {
             let mut command = Command::new("nsenter");
             command.args(["-t", &init, "-p", "-m"]).arg(&bench.bookend).args(["dump", "all"]);
             quietly(&mut command).map(drop)
         })?);
+        let [jvm, agent, server] = whose.map(processor_time);
+        let [jvm_before, agent_before, server_before] = worked_before;
+        ours.work.jvm.push(jvm?.saturating_sub(jvm_before?));
+        ours.work.agent.push(agent?.saturating_sub(agent_before?));
+        ours.work.server.push(server?.saturating_sub(server_before?));
         ours.written = ours.written.max(written()? - before);
         ours.peak = ours.peak.max(field(self.agent, "status", "VmHWM:")?);
         ours.stored = bench.server.bytes(&self.prefix)?;
