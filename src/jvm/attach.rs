@@ -119,6 +119,7 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
     if disables_attach(target) {
         return Err(Failure::Disabled);
     }
+    check_catches(target)?;
     let mut trigger = Trigger::create(target)?;
     quit(target)?;
     let begun = Instant::now();
@@ -142,6 +143,7 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
         if is_due || (trigger.is_lost() && now - asked > lost_look) {
             asked_at_half |= is_due;
             (asked, lost_look) = (now, lost_look * 2);
+            check_catches(target)?;
             trigger.renew(target)?;
             quit(target)?;
         }
@@ -150,13 +152,14 @@ async fn wake(target: &Target, deadline: Instant) -> Result<(), Failure> {
     }
 }
 
-fn quit(target: &Target) -> Result<(), Failure> {
-    // Looked at anew each time: by default SIGQUIT kills (facts: 1.5).
+/// Looked at anew each time: by default SIGQUIT kills (facts: 1.5).
+fn check_catches(target: &Target) -> Result<(), Failure> {
     let process = Process::read(target.pid).filter(|_| target.is_there());
     let process = process.ok_or(Failure::Gone { pid: target.pid })?;
-    if !process.catches(Signal::QUIT) {
-        return Err(Failure::WouldKill);
-    }
+    if process.catches(Signal::QUIT) { Ok(()) } else { Err(Failure::WouldKill) }
+}
+
+fn quit(target: &Target) -> Result<(), Failure> {
     process::signal(target.pid, Signal::QUIT)
         .map_err(|error| Failure::Signal { pid: target.pid, reason: error.desc() })
 }
@@ -233,7 +236,7 @@ impl Trigger {
 
 impl Drop for Trigger {
     fn drop(&mut self) {
-        // Nothing can be done about it.
+        // Nothing can be done about it where that fails.
         drop(std::fs::remove_file(&self.0));
     }
 }
