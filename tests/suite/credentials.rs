@@ -1,10 +1,9 @@
 //! A fake of the endpoint that gives a task its role's credentials, as "Container credential
 //! provider" (AWS SDKs and Tools reference) describes it: a GET with a token, answered in JSON.
 
+use crate::http::serve;
 use crate::s3_server::{KEY, SECRET};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,34 +46,14 @@ impl Session {
 
     /// Begins to give credentials; the port.
     pub(crate) fn serve(self: &Arc<Self>) -> u16 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
         let session = Arc::clone(self);
         // Ends with the suite.
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("a connection");
-                let request = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
-                let head: Vec<String> =
-                    request.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                let is_allowed = head.iter().any(|line| {
-                    line.split_once(": ").is_some_and(|(name, value)| {
-                        name.eq_ignore_ascii_case("authorization") && value == TOKEN
-                    })
-                });
-                let (status, body) = if is_allowed {
-                    ("200 OK", session.give().to_string())
-                } else {
-                    ("401 Unauthorized", "{\"code\":\"Unauthorized\"}".to_owned())
-                };
-                let answer = format!(
-                    "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-                     connection: close\r\n\r\n{body}",
-                    body.len()
-                );
-                drop(stream.write_all(answer.as_bytes()));
+        serve(move |request| {
+            if request.header("authorization") == Some(TOKEN) {
+                ("200 OK", "application/json", session.give().to_string())
+            } else {
+                ("401 Unauthorized", "application/json", "{\"code\":\"Unauthorized\"}".to_owned())
             }
-        });
-        port
+        })
     }
 }

@@ -3,9 +3,9 @@
 //! endpoint" and "Task IAM role", Amazon ECS developer guide.
 
 use crate::credentials::Session;
-use crate::http::Request;
+use crate::http::{self, Request};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -88,12 +88,7 @@ impl Agent {
             }
             _ => ("404 Not Found", json!({})),
         };
-        let text = answer.to_string();
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-            text.len()
-        );
-        stream.write_all((head + &text).as_bytes()).ok()
+        http::answer(&mut stream, status, "application/json", &answer.to_string()).ok()
     }
 
     /// Every field of the example for Fargate.

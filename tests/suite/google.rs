@@ -7,7 +7,7 @@
 
 use crate::bundle;
 use crate::hprof;
-use crate::http::Request;
+use crate::http::serve;
 use crate::jvm::{config_with, port, sick};
 use crate::s3_server::{BUCKET, Server};
 use crate::scenario::Scenario;
@@ -17,8 +17,6 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use libtest_mimic::Trial;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::{Value, json};
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -49,19 +47,7 @@ fn openssl(arguments: &[&str]) -> Result<(), String> {
 fn account(folder: &Path) -> Result<Vec<u8>, String> {
     let path = |name: &str| folder.join(name).display().to_string();
     let (private, public) = (path("private.pem"), path("public.der"));
-    openssl(&[
-        "genpkey",
-        "-quiet",
-        "-algorithm",
-        "RSA",
-        "-pkeyopt",
-        "rsa_keygen_bits:2048",
-        "-out",
-        &private,
-    ])
-    .or_else(|_| {
-        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &private])
-    })?;
+    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &private])?;
     openssl(&["rsa", "-in", &private, "-RSAPublicKey_out", "-outform", "DER", "-out", &public])?;
     let key = std::fs::read_to_string(private).map_err(|error| error.to_string())?;
     let account = json!({
@@ -106,10 +92,7 @@ fn stop(setup: &Setup, version: u32, server: &Server, variable: (&str, &str)) ->
     running.wait_for("attached to the JVM");
     let ended = running.stop();
     ended.exits(143).says("gs://evidence/prod/sick/").never_says("goes to the spool");
-    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
-    for name in ["os", "threads", "heap"] {
-        assert_eq!(bundle.status(name), "complete", "{}", bundle.manifest);
-    }
+    let bundle = server.complete_bundle();
     assert!(bundle.artifact("heap")["bytes"].as_u64() > Some(12 << 20), "{}", bundle.manifest);
     let plain = ended.folder.join("plain.hprof");
     hprof::decompress(&bundle.folder.join("heap.hprof.zst"), &plain)?;
@@ -131,33 +114,19 @@ fn service_account(setup: &Setup) -> Outcome {
 fn metadata_server(setup: &Setup) -> Outcome {
     let place = Scenario::new(setup);
     let server = Server::behind(&place.folder().join("s3"), Arc::new(|bearer: &str| bearer == GIVEN));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
-    let host = listener.local_addr().map_err(|error| error.to_string())?.to_string();
     let given = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&given);
-    // Ends with the suite.
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let Some(request) = Request::read(&stream) else { continue };
-            let is_right = request.header("metadata-flavor") == Some("Google")
-                && request.target.starts_with("/computeMetadata/v1/instance/service-accounts/default/token");
-            let (status, body) = if is_right {
-                count.fetch_add(1, Ordering::SeqCst);
-                (
-                    "200 OK",
-                    json!({"access_token": GIVEN, "expires_in": 3599, "token_type": "Bearer"}).to_string(),
-                )
-            } else {
-                ("404 Not Found", String::new())
-            };
-            let length = body.len();
-            // Whoever asked may be gone.
-            drop(write!(
-                stream,
-                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            ));
+    let metadata = serve(move |request| {
+        let is_right = request.header("metadata-flavor") == Some("Google")
+            && request.target.starts_with("/computeMetadata/v1/instance/service-accounts/default/token");
+        if !is_right {
+            return ("404 Not Found", "application/json", String::new());
         }
+        count.fetch_add(1, Ordering::SeqCst);
+        let token = json!({"access_token": GIVEN, "expires_in": 3599, "token_type": "Bearer"});
+        ("200 OK", "application/json", token.to_string())
     });
+    let host = format!("127.0.0.1:{metadata}");
     stop(setup, 25, &server, ("GCE_METADATA_HOST", &host))?;
     assert!(given.load(Ordering::SeqCst) > 0, "nobody asked");
     Ok(())

@@ -1,7 +1,7 @@
-//! What servers of the suite share: one request off a connection.
+//! What servers of the suite share: one request off a connection, and the answer.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 /// A request whose body is still to be read.
 #[derive(Debug)]
@@ -42,4 +42,36 @@ impl Request {
     pub(crate) fn length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
     }
+}
+
+/// On a free port of this host.
+pub(crate) fn listen() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")
+}
+
+/// `status` with its words; `kind` is the body's.
+pub(crate) fn answer(stream: &mut TcpStream, status: &str, kind: &str, body: &str) -> io::Result<()> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all((head + body).as_bytes())
+}
+
+/// Status, kind and body.
+pub(crate) type Answer = (&'static str, &'static str, String);
+
+/// Answers requests without a body until the suite ends; the port.
+pub(crate) fn serve(answered: impl Fn(&Request) -> Answer + Send + 'static) -> u16 {
+    let listener = listen();
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let Some(request) = Request::read(&stream) else { continue };
+            let (status, kind, body) = answered(&request);
+            // Whoever asked may be gone.
+            drop(answer(&mut stream, status, kind, &body));
+        }
+    });
+    port
 }

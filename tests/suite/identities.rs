@@ -2,16 +2,13 @@
 //! signatures. What gives them is a fake each, built from its documentation and named so; a task's
 //! role is in `s3::*::credentials_that_end_on_the_way_are_renewed` and in `ecs_task`.
 
-use crate::bundle;
-use crate::http::Request;
+use crate::http::serve;
 use crate::jvm::{config_with, port, sick};
 use crate::s3_server::{BUCKET, KEY, SECRET, Server};
 use crate::scenario::{Ended, Scenario};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 use serde_json::json;
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 const JVM: u32 = 21;
@@ -31,28 +28,6 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
 }
 
 type Outcome = Result<(), String>;
-
-/// Status, content type and body.
-type Answer = (u16, &'static str, String);
-
-/// Serves until the suite ends; its address.
-fn serve(answer: impl Fn(&Request) -> Answer + Send + 'static) -> Result<String, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let Some(request) = Request::read(&stream) else { continue };
-            let (status, kind, body) = answer(&request);
-            let length = body.len();
-            // Whoever asked may be gone.
-            drop(write!(
-                stream,
-                "HTTP/1.1 {status} Said\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            ));
-        }
-    });
-    Ok(format!("http://{address}"))
-}
 
 fn config(folder: &Path, server: &Server, more: &str) -> String {
     config_with(&format!(
@@ -76,17 +51,10 @@ fn stop(setup: &Setup, server: &Server, more: &str, environment: &[(&str, &str)]
     running.stop()
 }
 
-fn is_complete(server: &Server) {
-    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
-    for name in ["os", "threads", "heap"] {
-        assert_eq!(bundle.status(name), "complete", "{}", bundle.manifest);
-    }
-}
-
 /// A fake of the call `AssumeRoleWithWebIdentity` (AWS STS API reference), which EKS's IAM roles for
 /// service accounts are made with.
-fn sts(is_trusted: bool) -> Result<String, String> {
-    serve(move |request| {
+fn sts(is_trusted: bool) -> String {
+    let port = serve(move |request| {
         let decoded = request.target.replace("%3A", ":").replace("%2F", "/");
         let has = |pair: String| decoded.split(['?', '&']).any(|found| found == pair);
         let is_right = request.method == "POST"
@@ -101,13 +69,14 @@ fn sts(is_trusted: bool) -> Result<String, String> {
                  <AccessKeyId>{KEY}</AccessKeyId></Credentials></AssumeRoleWithWebIdentityResult>\
                  </AssumeRoleWithWebIdentityResponse>"
             );
-            return (200, "text/xml", body);
+            return ("200 OK", "text/xml", body);
         }
         let body = "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
                     <Code>AccessDenied</Code><Message>Not authorized to perform sts:AssumeRoleWithWebIdentity</Message>\
                     </Error></ErrorResponse>";
-        (403, "text/xml", body.to_owned())
-    })
+        ("403 Forbidden", "text/xml", body.to_owned())
+    });
+    format!("http://127.0.0.1:{port}")
 }
 
 fn by_web_identity(setup: &Setup, server: &Server, place: &Path, is_trusted: bool) -> Result<Ended, String> {
@@ -117,7 +86,7 @@ fn by_web_identity(setup: &Setup, server: &Server, place: &Path, is_trusted: boo
         ("AWS_ROLE_ARN", ROLE),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", &token.display().to_string()),
         ("AWS_REGION", "eu-central-1"),
-        ("AWS_ENDPOINT_URL_STS", &sts(is_trusted)?),
+        ("AWS_ENDPOINT_URL_STS", &sts(is_trusted)),
     ];
     Ok(stop(setup, server, "", &environment))
 }
@@ -126,7 +95,7 @@ fn web_identity(setup: &Setup) -> Outcome {
     let place = Scenario::new(setup);
     let server = Server::start(&place.folder().join("s3"));
     by_web_identity(setup, &server, place.folder(), true)?.exits(143).says("region=eu-central-1");
-    is_complete(&server);
+    server.complete_bundle();
     Ok(())
 }
 
@@ -148,13 +117,13 @@ fn instance_role(setup: &Setup) -> Outcome {
             ("PUT", "/latest/api/token")
                 if request.header("x-aws-ec2-metadata-token-ttl-seconds").is_some() =>
             {
-                (200, "text/plain", MACHINE_TOKEN.to_owned())
+                ("200 OK", "text/plain", MACHINE_TOKEN.to_owned())
             }
             ("GET", "/latest/meta-data/placement/region") if has_token => {
-                (200, "text/plain", "eu-west-3".to_owned())
+                ("200 OK", "text/plain", "eu-west-3".to_owned())
             }
             ("GET", "/latest/meta-data/iam/security-credentials/") if has_token => {
-                (200, "text/plain", "orders".to_owned())
+                ("200 OK", "text/plain", "orders".to_owned())
             }
             ("GET", "/latest/meta-data/iam/security-credentials/orders") if has_token => {
                 let credentials = json!({
@@ -162,14 +131,15 @@ fn instance_role(setup: &Setup) -> Outcome {
                     "AccessKeyId": KEY, "SecretAccessKey": SECRET, "Token": "session",
                     "Expiration": "2099-01-01T00:00:00Z",
                 });
-                (200, "application/json", credentials.to_string())
+                ("200 OK", "application/json", credentials.to_string())
             }
-            _ => (401, "text/plain", String::new()),
+            _ => ("401 Unauthorized", "text/plain", String::new()),
         }
-    })?;
+    });
+    let machine = format!("http://127.0.0.1:{machine}");
     let ended = stop(setup, &server, "", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &machine)]);
     ended.exits(143).says("region=eu-west-3 source=\"instance metadata\"");
-    is_complete(&server);
+    server.complete_bundle();
     Ok(())
 }
 
@@ -198,7 +168,7 @@ fn profile(setup: &Setup) -> Outcome {
         .exits(143)
         .says("credentials are those of the profile `work`")
         .says("region=eu-north-1 source=profile");
-    is_complete(&server);
+    server.complete_bundle();
     Ok(())
 }
 
@@ -209,7 +179,7 @@ fn server_side_encryption(setup: &Setup) -> Outcome {
     let more = "region = \"eu-central-1\"\nencryption = \"aws:kms\"\nkms_key = \"alias/evidence\"\n";
     let keys = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)];
     stop(setup, &server, more, &keys).exits(143);
-    is_complete(&server);
+    server.complete_bundle();
     let asked = server.encryption();
     // The heap in parts, `os`, threads, the summaries, the manifest.
     assert!(asked.len() >= 6, "{asked:?}");

@@ -1,13 +1,13 @@
 //! People are told of evidence, by a real HTTP server of this process.
 
 use crate::bundle;
-use crate::http::Request;
+use crate::http::{self, Request};
 use crate::jvm::store;
 use crate::scenario::Scenario;
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 
@@ -44,8 +44,7 @@ fn server() -> (u16, Posts) {
                 let value = serde_json::from_slice(&body).expect("it is JSON");
                 taken.lock().expect("no panic").push((path, value));
             }
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            drop(stream.write_all(answer.as_bytes()));
+            drop(http::answer(&mut stream, status, "text/plain", ""));
         }
     });
     (port, posts)

@@ -80,10 +80,7 @@ fn stop(setup: &Setup, version: u32) -> Outcome {
     running.wait_for("attached to the JVM");
     let ended = running.stop();
     ended.exits(143).says("s3://evidence/prod/sick/");
-    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
-    for name in ["os", "threads", "heap"] {
-        assert_eq!(bundle.status(name), "complete", "{}", bundle.manifest);
-    }
+    let bundle = server.complete_bundle();
     assert!(bundle.artifact("heap")["bytes"].as_u64() > Some(12 << 20), "{}", bundle.manifest);
     let plain = place.folder().join("plain.hprof");
     hprof::decompress(&bundle.folder.join("heap.hprof.zst"), &plain)?;
@@ -107,7 +104,7 @@ fn equal_parts(setup: &Setup) -> Outcome {
     let (last, others) = sizes.split_last().ok_or("no parts")?;
     assert!(others.len() > 1 && others.iter().all(|size| size == &others[0]), "{sizes:?}");
     assert!(last <= &others[0], "{sizes:?}");
-    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
+    let bundle = server.only_bundle();
     let read = |name| std::fs::read(bundle.folder.join(name)).map_err(|error| format!("{name}: {error}"));
     let mut packed = read("heap-names.hprof.zst")?;
     packed.extend(read("heap.hprof.zst")?);
@@ -154,10 +151,7 @@ fn expired(setup: &Setup, version: u32) -> Outcome {
         poll("the credentials are fetched", || (role.given() == 1).then_some(()));
         let ended = running.stop();
         ended.exits(143).says("evidence stored");
-        let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
-        for name in ["os", "threads", "heap"] {
-            assert_eq!(bundle.status(name), "complete", "{}", bundle.manifest);
-        }
+        server.complete_bundle();
         assert!(role.given() > 1, "the old ones would have done");
         assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new());
     }
@@ -185,7 +179,7 @@ fn dead(setup: &Setup, version: u32) -> Outcome {
 fn next_start_sends(setup: &Setup, text: &str, command: &[String], spool: &Path, server: &Server) -> Outcome {
     let next = scenario(setup, text, SECRET).command(command).start();
     next.wait_for("evidence that waited is stored");
-    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
+    let bundle = server.only_bundle();
     assert_eq!(bundle.status("heap"), "complete", "{}", bundle.manifest);
     assert!(
         bundle.artifacts().iter().all(|artifact| artifact.get("spooled").is_none()),
@@ -227,7 +221,7 @@ fn resumed(setup: &Setup, version: u32) -> Outcome {
     let third = life(server.port);
     third.wait_for("going on with an upload that was cut short");
     third.wait_for("evidence that waited is stored");
-    let bundle = bundle::only_of(&server.bucket(), |name| !name.starts_with('.'));
+    let bundle = server.only_bundle();
     assert_eq!(bundle.status("heap"), "complete", "{}", bundle.manifest);
     assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new());
     third.stop();

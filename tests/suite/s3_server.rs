@@ -1,8 +1,9 @@
 //! A real S3 server in this process: `s3s` over a folder, which checks signatures, or stands
 //! behind a gate that checks bearer tokens.
 
-use crate::bundle;
+use crate::bundle::{self, Bundle};
 use crate::credentials::Session;
+use crate::http::listen;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH};
 use hyper::service::Service;
 use hyper::{Method, Request, StatusCode, body::Incoming};
@@ -12,7 +13,7 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use std::future::ready;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -108,14 +109,10 @@ pub(crate) struct Server {
     _runtime: Runtime,
 }
 
-fn free_port() -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")
-}
-
 impl Server {
     /// With one bucket, kept below `root`.
     pub(crate) fn start(root: &Path) -> Self {
-        Self::on(root, free_port())
+        Self::on(root, listen())
     }
 
     pub(crate) fn on(root: &Path, listener: TcpListener) -> Self {
@@ -124,12 +121,12 @@ impl Server {
 
     /// Takes the key as long as its session lasts.
     pub(crate) fn in_session(root: &Path, session: &Arc<Session>) -> Self {
-        Self::open(root, free_port(), Some(Keys(Some(Arc::clone(session)))), None)
+        Self::open(root, listen(), Some(Keys(Some(Arc::clone(session)))), None)
     }
 
     /// Takes whom the gate takes, and looks at no signature.
     pub(crate) fn behind(root: &Path, gate: Gate) -> Self {
-        Self::open(root, free_port(), None, Some(gate))
+        Self::open(root, listen(), None, Some(gate))
     }
 
     fn open(root: &Path, listener: TcpListener, keys: Option<Keys>, gate: Option<Gate>) -> Self {
@@ -167,6 +164,20 @@ impl Server {
 
     pub(crate) fn bucket(&self) -> PathBuf {
         self.root.join(BUCKET)
+    }
+
+    /// The one that is there; the server's own files have names with a dot.
+    pub(crate) fn only_bundle(&self) -> Bundle {
+        bundle::only_of(&self.bucket(), |name| !name.starts_with('.'))
+    }
+
+    /// The same, and what every stop takes is in it.
+    pub(crate) fn complete_bundle(&self) -> Bundle {
+        let bundle = self.only_bundle();
+        for name in ["os", "threads", "heap"] {
+            assert_eq!(bundle.status(name), "complete", "{}", bundle.manifest);
+        }
+        bundle
     }
 
     /// Of all parts that came, in their order. Bytes.

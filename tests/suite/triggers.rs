@@ -2,11 +2,11 @@
 //! are in `health`, `stop` in `jvm`, `exit` and `oom` in `jvm_crash`.)
 
 use crate::bundle;
+use crate::http::serve;
 use crate::jvm::{on_each_jvm, port, request, sick, store};
 use crate::scenario::{Running, Scenario};
 use crate::setup::{Need, Setup};
 use libtest_mimic::Trial;
-use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -263,29 +263,18 @@ fn kernel(setup: &Setup) -> Outcome {
 /// A fake, as only ECS has the real thing: its task metadata endpoint, version 4, whose
 /// answer is built after the example in the ECS developer guide.
 fn ecs(setup: &Setup) -> Outcome {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let is_sick = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&is_sick);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut request = [0; 2048];
-            let _read = stream.read(&mut request);
-            let health = if flag.load(Ordering::Relaxed) {
-                r#"{"status":"UNHEALTHY","statusSince":"2026-11-23T10:00:00Z","exitCode":1,"output":"no answer"}"#
-            } else {
-                r#"{"status":"HEALTHY","statusSince":"2026-11-23T09:00:00Z"}"#
-            };
-            let body = format!(
-                r#"{{"DockerId":"ea32192c8553fbff06c9340478a2ff089b2bb5646fb718b4ee206641c9086d66","Name":"orders","DockerName":"ecs-orders-1","Image":"orders:7","Labels":{{"com.amazonaws.ecs.cluster":"default"}},"DesiredStatus":"RUNNING","KnownStatus":"RUNNING","Limits":{{"CPU":2}},"Type":"NORMAL","Health":{health}}}"#
-            );
-            let _gone = write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-        }
+    let port = serve(move |_| {
+        let health = if flag.load(Ordering::Relaxed) {
+            r#"{"status":"UNHEALTHY","statusSince":"2026-11-23T10:00:00Z","exitCode":1,"output":"no answer"}"#
+        } else {
+            r#"{"status":"HEALTHY","statusSince":"2026-11-23T09:00:00Z"}"#
+        };
+        let body = format!(
+            r#"{{"DockerId":"ea32192c8553fbff06c9340478a2ff089b2bb5646fb718b4ee206641c9086d66","Name":"orders","DockerName":"ecs-orders-1","Image":"orders:7","Labels":{{"com.amazonaws.ecs.cluster":"default"}},"DesiredStatus":"RUNNING","KnownStatus":"RUNNING","Limits":{{"CPU":2}},"Type":"NORMAL","Health":{health}}}"#
+        );
+        ("200 OK", "application/json", body)
     });
     let scenario = Scenario::new(setup);
     let text = config(&scenario, "[[rule]]\nname = \"ill\"\non = \"unhealthy\"\ncapture = [\"os\"]\n");

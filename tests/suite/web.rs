@@ -2,12 +2,12 @@
 
 use crate::bundle;
 use crate::hprof;
-use crate::http::Request;
+use crate::http::{self, Request};
 use crate::jvm::{config_with, on_each_jvm, port, sick};
 use crate::scenario::Scenario;
 use crate::setup::Setup;
 use libtest_mimic::Trial;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -48,8 +48,7 @@ fn serve(number: usize, mut stream: std::net::TcpStream, root: &Path) -> std::io
         std::io::copy(&mut request.body.take(length), &mut file)?;
         "201 Created"
     };
-    stream
-        .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes())
+    http::answer(&mut stream, status, "text/plain", "")
 }
 
 fn put(setup: &Setup, version: u32) -> Result<(), String> {

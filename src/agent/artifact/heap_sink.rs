@@ -180,7 +180,7 @@ impl Parts {
     /// # Errors
     /// The task has given up.
     pub(super) async fn finish(self) -> Result<(), String> {
-        let Self { sender, piece, first, next, are_equal: _ } = self;
+        let Self { sender, piece, first, next, .. } = self;
         let mut last = Vec::new();
         // The first one is a part of its own even if nothing came behind it.
         last.extend(first.map(|first| (0, first)));
