@@ -5,8 +5,10 @@
 //! line; the answer is text until the end. Owns paths and transport; what is
 //! answered is the service loop's.
 
+use crate::facts::processes;
 use crate::link::Order;
 use crate::plan::Plan;
+use crate::sys::process::Pid;
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ use tracing::{debug, warn};
 const RUN: &str = "/run/bookend";
 /// Made by whoever the agent is; the user's id follows.
 const TEMPORARY: &str = "/tmp/.bookend-";
+/// What each socket's name ends with.
+const EXTENSION: &str = ".sock";
 /// No request is longer. Bytes.
 const REQUEST_LIMIT: usize = 256;
 /// A client that says nothing is not waited for.
@@ -116,16 +120,18 @@ fn listen() -> Option<UnixListener> {
     };
     // Of our supervisor: in a container it is 1, elsewhere there may be several.
     // Containers that share a /tmp have namespaces of their own.
-    let path = folder.join(format!("control-{}-{}.sock", namespace(), nix::unistd::getppid()));
+    let path = folder.join(format!("{}{}{EXTENSION}", prefix(), nix::unistd::getppid()));
     drop(fs::remove_file(&path));
     let bound = UnixListener::bind(&path)
         .and_then(|listener| fs::set_permissions(&path, Permissions::from_mode(0o600)).map(|()| listener));
     bound.inspect_err(|error| warn!("no control socket at {}: {error}", path.display())).ok()
 }
 
-/// The number of our PID namespace (`namespaces(7)`); 0 where it cannot be seen.
-fn namespace() -> u64 {
-    fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
+/// What a socket's name begins with in our PID namespace, by its number (`namespaces(7)`; 0 where
+/// it cannot be seen); the supervisor's process id follows.
+fn prefix() -> String {
+    let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino());
+    format!("control-{namespace}-")
 }
 
 /// Ours alone, and no link.
@@ -148,9 +154,24 @@ pub fn sockets() -> Vec<PathBuf> {
     let folders = [PathBuf::from(RUN)].into_iter().chain(temporary.filter(is_honest));
     let mut found: Vec<PathBuf> = folders
         .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
+        .filter(|path| path.to_str().is_some_and(|path| path.ends_with(EXTENSION)))
         .collect();
     found.sort();
+    found
+}
+
+/// Those of the supervisors that `process` runs under: elsewhere than in a container there may be
+/// others.
+pub fn sockets_above(process: Pid) -> Vec<PathBuf> {
+    let prefix = prefix();
+    let all = processes::list();
+    let mut found = sockets();
+    found.retain(|path| {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let number = name.strip_prefix(&prefix).and_then(|name| name.strip_suffix(EXTENSION));
+        let supervisor = number.and_then(|number| Pid::from_number(number.parse().ok()?));
+        supervisor.is_some_and(|supervisor| processes::descendants(supervisor, &all).contains(&process))
+    });
     found
 }
 

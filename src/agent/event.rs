@@ -18,7 +18,7 @@ use crate::units::Signal;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::warn;
 
 /// A first attach gets at most this share of the time.
 const FIRST_STEP_SHARE: u32 = 2;
@@ -111,7 +111,10 @@ pub(super) struct Means<'a> {
 }
 
 /// Captures what the rules ask for.
-pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Captured> {
+///
+/// # Errors
+/// Why nothing could be captured at all.
+pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Result<Captured, String> {
     let Means { plan, who, exported, evidence, store, main, session, ring, inherited, mut rates, lost } =
         means;
     let began = SystemTime::now();
@@ -124,13 +127,7 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
         wanted.filter(|capture| !occasion.without.contains(&capture.name())).collect()
     };
     let mut tails = Vec::new();
-    let bundle = match Bundle::create(&evidence.spool, &format!("{}-{}", compact(began), occasion.trigger)) {
-        Ok(bundle) => bundle,
-        Err(reason) => {
-            error!("no evidence: {reason}");
-            return None;
-        }
-    };
+    let bundle = Bundle::create(&evidence.spool, &format!("{}-{}", compact(began), occasion.trigger))?;
     let service = evidence::Service {
         name: who.service.clone(),
         task: who.task.clone(),
@@ -199,7 +196,7 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Option<Capt
         ladder.climb(&asked, silence).await;
     }
     manifest.event.captured = rfc3339(SystemTime::now());
-    Some(Captured {
+    Ok(Captured {
         number: occasion.number,
         store_until: occasion.store_until.clone(),
         bundle,

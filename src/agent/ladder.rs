@@ -456,9 +456,11 @@ impl Ladder<'_> {
 pub(super) fn push(manifest: &mut Manifest, bundle: &Bundle, record: ArtifactRecord) {
     let took = format_duration(Duration::from_millis(record.duration_ms));
     let artifact = record.artifact;
+    let file = record.file.as_deref().unwrap_or_default();
     match (&record.reason, record.status) {
-        (None, _) => info!(took, "{artifact} captured"),
-        (Some(note), Status::Complete) => info!(took, note, "{artifact} captured"),
+        (None, _) => info!(took, file, "{artifact} captured"),
+        (Some(note), Status::Complete) => info!(took, file, note, "{artifact} captured"),
+        (Some(reason), Status::Absent) => info!("{artifact}: nothing to take: {reason}"),
         (Some(reason), Status::Partial) => warn!(took, "{artifact} captured in part: {reason}"),
         (Some(reason), Status::Skipped) => warn!("{artifact} skipped: {reason}"),
         (Some(reason), Status::Failed) => warn!(took, "{artifact} not captured: {reason}"),

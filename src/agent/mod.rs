@@ -32,9 +32,11 @@ mod task;
 mod warm;
 mod who;
 
-pub use artifact::{HeapDump, Origin, capture_heap, capture_histogram, capture_recording, capture_threads};
+pub use artifact::{
+    HEAP_SUMMARY, HeapDump, Origin, capture_heap, capture_histogram, capture_recording, capture_threads,
+};
 pub use budget::Rates;
-pub use control::{ERROR, NOTHING, Request, sockets};
+pub use control::{ERROR, NOTHING, Request, sockets, sockets_above};
 pub use gate::gate;
 pub use journal::{Line, What};
 pub use preflight::preflight;

@@ -59,6 +59,7 @@ impl Notice {
                 Status::Complete => lines.push(format!("{} complete{size}{place}", record.artifact)),
                 Status::Partial => lines.push(format!("{} partial{size}{place}{reason}", record.artifact)),
                 Status::Failed => lines.push(format!("{} failed{reason}", record.artifact)),
+                Status::Absent => {}
                 Status::Skipped => lines.push(format!("{} skipped{reason}", record.artifact)),
             }
         }

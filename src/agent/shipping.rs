@@ -6,6 +6,7 @@ use crate::store::{Labels, Store};
 use crate::units::format_duration;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -17,8 +18,9 @@ const AGAIN: Duration = Duration::from_mins(1);
 const RATE: u64 = 32 << 20;
 
 /// Opens the store, so that no credentials are to be fetched when time is short; then sends
-/// every event that waits, the oldest first, as long as it is not dropped.
-pub(super) async fn ship(store: Store, spool: Spool) {
+/// every event that waits, the oldest first, as long as it is not dropped. Whether the store
+/// takes them is told by `trouble`.
+pub(super) async fn ship(store: Store, spool: Spool, trouble: watch::Sender<Option<String>>) {
     if let Store::Bucket(bucket) = &store {
         let reason = match timeout(OPENING, bucket.warm()).await {
             Ok(Ok(())) => None,
@@ -27,6 +29,7 @@ pub(super) async fn ship(store: Store, spool: Spool) {
         };
         if let Some(reason) = reason {
             warn!("the store cannot be opened: {reason}; it is tried again when there is evidence");
+            trouble.send_replace(Some(reason));
         }
     }
     loop {
@@ -38,12 +41,14 @@ pub(super) async fn ship(store: Store, spool: Spool) {
         match send(&store, &event).await {
             Ok((path, files)) => {
                 event.remove();
+                trouble.send_replace(None);
                 info!(path, files, "evidence that waited is stored");
             }
             Err(reason) => {
                 warn!("evidence ({id}) still waits in the spool: {reason}");
                 // Whoever comes next may send it meanwhile.
                 drop(event);
+                trouble.send_replace(Some(reason));
                 tokio::time::sleep(AGAIN).await;
             }
         }

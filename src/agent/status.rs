@@ -14,6 +14,12 @@ pub struct Status {
     pub stop_deadline_seconds: Option<u64>,
     pub health: Option<HealthStatus>,
     pub jvm: Option<JvmStatus>,
+    /// Each `[[process]]`.
+    pub processes: Vec<ProcessStatus>,
+    /// None where no rule and no store is configured.
+    pub store: Option<StoreStatus>,
+    /// What `[heap]` says of heap dumps; none where no event can take any.
+    pub heap: Option<HeapStatus>,
     pub rules: Vec<RuleStatus>,
     /// The newest last.
     pub events: Vec<EventStatus>,
@@ -52,6 +58,35 @@ pub struct JvmStatus {
     pub gc_percent: Option<f64>,
 }
 
+/// Where evidence goes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct StoreStatus {
+    pub url: String,
+    /// Why it took nothing when it was last tried; none if it did, or was not tried yet.
+    pub trouble: Option<String>,
+    /// What is in the spool. Bytes.
+    pub waiting: u64,
+}
+
+/// What is done to heap dumps so that only those read them who may.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HeapStatus {
+    /// `none`, `strings` or `primitives`.
+    pub redact: String,
+    /// age recipients.
+    pub encrypt_to: Vec<String>,
+}
+
+/// A helper process; all but the name is unknown where it was not started.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    pub name: String,
+    pub pid: Option<i32>,
+    pub for_seconds: Option<u64>,
+    /// How it ended, where it does not run.
+    pub ended: Option<String>,
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RuleStatus {
     pub name: String,
@@ -69,6 +104,8 @@ pub struct EventStatus {
     pub trigger: String,
     /// Where its bundle is; none if it could not be stored.
     pub path: Option<String>,
+    /// Why it could not be.
+    pub trouble: Option<String>,
     /// Whole artifacts of those that were asked for.
     pub artifacts: String,
 }

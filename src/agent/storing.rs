@@ -31,8 +31,8 @@ const AT_ONCE: usize = 4;
 pub(super) struct Stored {
     pub(super) number: u64,
     pub(super) trigger: &'static str,
-    /// The bundle, if its manifest could be written.
-    pub(super) path: Option<String>,
+    /// The bundle, if its manifest could be written; else why not.
+    pub(super) result: Result<String, String>,
     /// Whole artifacts of those that were asked for: `3/4`.
     pub(super) artifacts: String,
     /// What people are told of it.
@@ -236,13 +236,15 @@ fn keep(bundle: Bundle, manifest: &Manifest, spool: &Spool) {
     }
 }
 
-/// There is no store that could be used.
-pub(super) fn keep_all(captured: Captured, spool: &Spool) {
-    let Captured { bundle, mut manifest, .. } = captured;
+/// There is no store that could be used, for that `reason`.
+pub(super) fn keep_all(captured: Captured, spool: &Spool, reason: String) -> Stored {
+    let Captured { number, bundle, mut manifest, .. } = captured;
     for record in manifest.artifacts.iter_mut().filter(|record| record.file.is_some()) {
         record.spooled = true;
     }
+    let path = bundle.folder().display().to_string();
     keep(bundle, &manifest, spool);
+    told(number, &manifest, path, None, Err(reason))
 }
 
 /// What the manifest says of earlier lives is told for good now.
@@ -259,22 +261,24 @@ fn told(
     link: Option<&str>,
     written: Result<(), String>,
 ) -> Stored {
-    let asked_for = manifest.artifacts.iter().filter(|record| record.of.is_none());
+    let is_counted = |record: &&ArtifactRecord| record.of.is_none() && record.status != Status::Absent;
+    let asked_for = manifest.artifacts.iter().filter(is_counted);
     let is_whole = |record: &&ArtifactRecord| record.status == Status::Complete && record.is_stored;
     let artifacts = format!("{}/{}", asked_for.clone().filter(is_whole).count(), asked_for.count());
     let trigger = manifest.event.trigger;
     let trouble = written.as_ref().err().map(String::as_str);
     let notice = Notice::new(manifest, &path, link, &artifacts, trouble);
-    match written {
+    let result = match written {
         Ok(()) => {
             info!(artifacts, path, "evidence stored");
-            Stored { number, trigger, path: Some(path), artifacts, notice }
+            Ok(path)
         }
         Err(reason) => {
-            error!("evidence without a manifest in {path}: {reason}");
-            Stored { number, trigger, path: None, artifacts, notice }
+            error!("evidence is not whole in {path}: {reason}");
+            Err(reason)
         }
-    }
+    };
+    Stored { number, trigger, result, artifacts, notice }
 }
 
 /// Where events wait.
@@ -328,18 +332,16 @@ pub(super) fn look_at_spool(evidence: &Evidence) -> Vec<Lost> {
     lost
 }
 
-/// The store; `None` if it cannot be used at all, which is told.
-pub(super) fn store(evidence: &Evidence) -> Option<Store> {
-    let opened = match &evidence.store {
-        StorePlan::Directory(root) => return Some(Store::Directory(Directory::new(root.clone()))),
-        StorePlan::Bucket(options) => Bucket::new((**options).clone()),
-        StorePlan::Web { folder, ca_file } => Bucket::of_web(folder.clone(), ca_file.as_deref()),
-    };
-    match opened {
-        Ok(bucket) => Some(Store::Bucket(bucket)),
-        Err(reason) => {
-            error!("evidence cannot be stored: {reason}");
-            None
+/// The store.
+///
+/// # Errors
+/// It cannot be used at all.
+pub(super) fn store(evidence: &Evidence) -> Result<Store, String> {
+    match &evidence.store {
+        StorePlan::Directory(root) => Ok(Store::Directory(Directory::new(root.clone()))),
+        StorePlan::Bucket(options) => Bucket::new((**options).clone()).map(Store::Bucket),
+        StorePlan::Web { folder, ca_file } => {
+            Bucket::of_web(folder.clone(), ca_file.as_deref()).map(Store::Bucket)
         }
     }
 }

@@ -123,7 +123,7 @@ pub(super) struct Check {
 #[cfg(feature = "agent")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bookend dump threads --to -\n  bookend dump heap --pid 7 --to /tmp\n  bookend dump heap --redact --compress\n  bookend dump all              to the store, as a rule would\n\nExit codes: 0 the dump is whole, 1 it is not"
+    after_help = "Examples:\n  bookend dump threads --to -\n  bookend dump heap --pid 42 --to /tmp\n  bookend dump heap --redact --compress\n  bookend dump all              to the store, as a rule would\n\nExit codes: 0 the dump is whole, 1 it is not"
 )]
 pub(super) struct Dump {
     /// What to take
@@ -135,11 +135,14 @@ pub(super) struct Dump {
     /// The folder to write to; `-` prints text to standard output [default: the current one; for `all`, the store]
     #[arg(long, value_name = "DIR")]
     pub(super) to: Option<PathBuf>,
-    /// Take all values out of a heap dump: classes, references and sizes stay
+    /// Take all values out of a heap dump: classes, references and sizes stay [default: as [heap] says]
     #[arg(long)]
     pub(super) redact: bool,
-    /// Compress a heap dump; gzip, in blocks, is what Eclipse MAT opens as it is [default: zstd]
-    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "zstd")]
+    /// A heap dump with all values and not encrypted, whatever [heap] says
+    #[arg(long, conflicts_with = "redact")]
+    pub(super) plain: bool,
+    /// Compress a heap dump, with zstd if no FORMAT is given; Eclipse MAT opens gzip as it is [default: not at all]
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "zstd", hide_possible_values = false)]
     pub(super) compress: Option<DumpFormat>,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
@@ -171,15 +174,17 @@ pub(super) enum DumpArtifact {
 #[cfg(feature = "agent")]
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bookend jcmd 7 help\n  bookend jcmd 7 GC.class_histogram -all\n  bookend jcmd 7 Thread.print -l\n\nExit codes: 0 the JVM answered, 1 it did not, or does not know the command"
+    after_help = "Examples:\n  bookend jcmd help\n  bookend jcmd GC.class_histogram -all\n  bookend jcmd 42 Thread.print -l\n\nExit codes: 0 the JVM answered, 1 it did not, or does not know the command"
 )]
 pub(super) struct Jcmd {
-    /// The JVM's process id
-    #[arg(value_name = "PID")]
-    pub(super) pid: i32,
-    /// The diagnostic command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub(super) command: Vec<String>,
+    /// The JVM's process id, if it is not the only JVM; then the diagnostic command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "[PID] COMMAND"
+    )]
+    pub(super) words: Vec<String>,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,

@@ -2,6 +2,7 @@
 
 use super::output;
 use crate::exit;
+use crate::facts::processes::Process;
 use crate::jvm::{self, Session, Target};
 use crate::sys::process::Pid;
 use std::future::Future;
@@ -64,18 +65,23 @@ async fn interruption() -> io::Result<()> {
 pub(super) fn target(pid: Option<i32>) -> Result<Target, String> {
     if let Some(number) = pid {
         let pid = Pid::from_number(number).ok_or_else(|| format!("{number} is no process id"))?;
+        let leader = Process::read(pid).map_or(number, |process| process.leader);
+        if leader != number {
+            return Err(format!("{number} is a thread of process {leader}: name that one"));
+        }
         return Target::of(pid).ok_or_else(|| format!("there is no process {number}"));
     }
     let mut found = jvm::find_all();
     match (found.pop(), found.is_empty()) {
         (Some(only), true) => Ok(only),
         (None, _) => {
-            Err("no JVM found among the processes that can be seen here; name it with --pid".to_owned())
+            Err("no JVM found among the processes that can be seen here; name it by its process id"
+                .to_owned())
         }
         (Some(last), false) => {
             found.push(last);
             let pids: Vec<String> = found.iter().map(|target| target.pid.to_string()).collect();
-            Err(format!("there are {} JVMs: choose one with --pid: {}", pids.len(), pids.join(", ")))
+            Err(format!("there are {} JVMs: choose one by its process id: {}", pids.len(), pids.join(", ")))
         }
     }
 }

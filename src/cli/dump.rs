@@ -1,16 +1,17 @@
 //! `bookend dump threads|histogram|heap|jfr|all`: evidence by hand.
 
-use super::arguments::{Dump, DumpArtifact, DumpFormat, Prestop};
-use super::{client, operator, output};
+use super::arguments::{Dump, DumpArtifact, Prestop};
+use super::{client, operator, output, recipe};
 use crate::agent::{
-    ERROR, HeapDump, NOTHING, Origin, Rates, Request, capture_heap, capture_histogram, capture_recording,
-    capture_threads,
+    ERROR, HEAP_SUMMARY, HeapDump, NOTHING, Origin, Rates, Request, capture_heap, capture_histogram,
+    capture_recording, capture_threads,
 };
 use crate::config::Recording;
 use crate::evidence::{ArtifactRecord, Bundle, Status};
 use crate::jvm::Session;
-use crate::units::{ByteSize, Compression, Recipe, Redaction, format_duration};
-use std::io::Write;
+use crate::units::{ByteSize, Recipe, format_duration};
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,16 +19,18 @@ use tokio::time::{Instant, interval, sleep};
 
 /// What takes longer than this shows that it goes on.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
+/// Where each line stays.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How often the agent is asked how far it is.
 const LOOK: Duration = Duration::from_millis(50);
 
-pub(super) fn dump(arguments: &Dump) -> u8 {
+pub(super) fn dump(environment: Vec<(OsString, OsString)>, arguments: &Dump) -> u8 {
     let begun = client::Begun::default();
     match (&arguments.to, arguments.artifact) {
         (None, DumpArtifact::All) => client::block_on(&begun, by_the_agent(Request::Dump, arguments.timeout)),
         (to, _) => {
             let to = to.clone().unwrap_or_else(|| PathBuf::from("."));
-            client::block_on(&begun, take(arguments, &to, &begun))
+            client::block_on(&begun, take(environment, arguments, &to, &begun))
         }
     }
 }
@@ -57,7 +60,10 @@ async fn by_the_agent(request: Request, limit: Duration) -> Result<(), String> {
         let status = operator::fetch()?;
         if let Some(event) = status.events.iter().find(|event| event.number == number) {
             shown.end();
-            let path = event.path.as_deref().ok_or("it could not be stored: the container's log says why")?;
+            let Some(path) = event.path.as_deref() else {
+                let reason = event.trouble.as_deref().unwrap_or("the container's log says why");
+                return Err(format!("{} artifacts, not stored: {reason}", event.artifacts));
+            };
             output::say(&format!("{path}  ({} artifacts, {})\n", event.artifacts, took(begun)));
             return Ok(());
         }
@@ -69,7 +75,12 @@ async fn by_the_agent(request: Request, limit: Duration) -> Result<(), String> {
     }
 }
 
-async fn take(arguments: &Dump, to: &Path, begun: &client::Begun) -> Result<(), String> {
+async fn take(
+    environment: Vec<(OsString, OsString)>,
+    arguments: &Dump,
+    to: &Path,
+    begun: &client::Begun,
+) -> Result<(), String> {
     let deadline = Instant::now() + arguments.timeout;
     let target = client::target(arguments.pid)?;
     let session = client::session(target, deadline).await?;
@@ -81,6 +92,9 @@ async fn take(arguments: &Dump, to: &Path, begun: &client::Begun) -> Result<(), 
         };
         return print(&session, command, deadline).await;
     }
+    let takes_heap = matches!(arguments.artifact, DumpArtifact::Heap | DumpArtifact::All);
+    let recipe =
+        if takes_heap { recipe::of(environment, arguments, session.target.pid)? } else { Recipe::PLAIN };
     // The JVM writes its heap dump itself: into a folder that can be lent to its user.
     let bundle = Bundle::create(to, ".bookend-dump")?;
     if let Ok(mut paths) = begun.lock() {
@@ -91,35 +105,33 @@ async fn take(arguments: &Dump, to: &Path, begun: &client::Begun) -> Result<(), 
         DumpArtifact::All => &every[..],
         only => std::slice::from_ref(only),
     };
-    let redaction = if arguments.redact { Redaction::Primitives } else { Redaction::None };
-    let compression = match arguments.compress {
-        None => Compression::None,
-        Some(DumpFormat::Zstd) => Compression::Zstd,
-        Some(DumpFormat::Gzip) => Compression::Gzip,
-    };
-    let recipe = Recipe { redaction, compression, encrypt_to: Vec::new() };
     let mut trouble = None;
     for artifact in wanted {
         let started = Instant::now();
         let (name, work) = begin(*artifact, &session, &bundle, recipe.clone(), deadline);
-        let record = with_progress(work, &bundle.unfinished(&name)).await;
-        match finish(&record, &bundle, to) {
-            Ok(path) => {
-                let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-                output::say(&format!("{}  ({}, {})\n", path.display(), ByteSize(bytes), took(started)));
+        let records = with_progress(work, &bundle.unfinished(&name)).await;
+        for record in records {
+            match finish(&record, &bundle, to) {
+                Ok(path) => {
+                    let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                    let note = record.reason.map_or_else(String::new, |note| format!("; {note}"));
+                    let (path, bytes, took) = (path.display(), ByteSize(bytes), took(started));
+                    output::say(&format!("{path}  ({bytes}, {took}{note})\n"));
+                }
+                // One that is not there is no failure where everything is asked for.
+                Err(reason) if wanted.len() > 1 && is_left_out(record.status) => {
+                    output::complain(&format!("{}: left out: {reason}\n", record.artifact));
+                }
+                Err(reason) => trouble = Some(format!("{}: {reason}", record.artifact)),
             }
-            // One that is not there is no failure where everything is asked for.
-            Err(reason) if wanted.len() > 1 && record.status == Status::Skipped => {
-                output::complain(&format!("{}: skipped: {reason}\n", record.artifact));
-            }
-            Err(reason) => trouble = Some(format!("{}: {reason}", record.artifact)),
         }
     }
     bundle.remove();
     trouble.map_or(Ok(()), Err)
 }
 
-type Work<'a> = Pin<Box<dyn Future<Output = ArtifactRecord> + 'a>>;
+/// What came of it, in as many files as it has.
+type Work<'a> = Pin<Box<dyn Future<Output = Vec<ArtifactRecord>> + 'a>>;
 
 fn begin<'a>(
     artifact: DumpArtifact,
@@ -129,17 +141,19 @@ fn begin<'a>(
     deadline: Instant,
 ) -> (String, Work<'a>) {
     let (name, work): (&str, Work<'a>) = match artifact {
-        DumpArtifact::Threads | DumpArtifact::All => {
-            ("threads-1.txt", Box::pin(capture_threads(session, bundle, "threads-1.txt", deadline)))
-        }
-        DumpArtifact::Histogram => {
-            ("histogram.txt", Box::pin(capture_histogram(session, bundle, false, deadline)))
-        }
+        DumpArtifact::Threads | DumpArtifact::All => (
+            "threads-1.txt",
+            Box::pin(async move { vec![capture_threads(session, bundle, "threads-1.txt", deadline).await] }),
+        ),
+        DumpArtifact::Histogram => (
+            "histogram.txt",
+            Box::pin(async move { vec![capture_histogram(session, bundle, false, deadline).await] }),
+        ),
         DumpArtifact::Jfr => (
             "recording.jfr",
-            Box::pin(
-                async move { capture_recording(session, bundle, &Recording::default(), deadline).await },
-            ),
+            Box::pin(async move {
+                vec![capture_recording(session, bundle, &Recording::default(), deadline).await]
+            }),
         ),
         DumpArtifact::Heap => {
             let dump = HeapDump { live: false, recipe, keeps_partial: true, origin: Origin::Asked };
@@ -148,17 +162,21 @@ fn begin<'a>(
                 let whole = std::future::pending();
                 let records = capture_heap(session, bundle, &dump, &Rates::default(), deadline, whole).await;
                 // Its summary is for stores: `bookend hprof summary` makes another.
-                let summaries = records.iter().skip(1).filter_map(|record| record.file.as_ref());
-                for file in summaries {
+                let (summaries, dumped): (Vec<_>, Vec<_>) =
+                    records.into_iter().partition(|record| record.artifact == HEAP_SUMMARY);
+                for file in summaries.iter().filter_map(|record| record.file.as_ref()) {
                     drop(std::fs::remove_file(bundle.folder().join(file)));
                 }
-                let nothing = || ArtifactRecord::failed("heap", "nothing came of it", Duration::ZERO);
-                records.into_iter().next().unwrap_or_else(nothing)
+                dumped
             };
             return (name, Box::pin(work));
         }
     };
     (name.to_owned(), work)
+}
+
+fn is_left_out(status: Status) -> bool {
+    matches!(status, Status::Skipped | Status::Absent)
 }
 
 fn finish(record: &ArtifactRecord, bundle: &Bundle, to: &Path) -> Result<PathBuf, String> {
@@ -212,20 +230,29 @@ fn took(begun: Instant) -> String {
     format_duration(begun.elapsed())
 }
 
-/// A line on standard error that is written over, after two seconds.
+/// A line on standard error, after two seconds: on a terminal it is written over, elsewhere
+/// there is another one now and then.
 #[derive(Debug, Default)]
-struct Shown(bool);
+struct Shown(Option<Instant>);
 
 impl Shown {
     fn at(&mut self, begun: Instant, text: &str) {
-        if begun.elapsed() >= PROGRESS_AFTER {
-            output::complain(&format!("\r{text}, {}s ", begun.elapsed().as_secs()));
-            self.0 = true;
+        let is_terminal = std::io::stderr().is_terminal();
+        let every = if is_terminal { Duration::ZERO } else { LINE_EVERY };
+        if begun.elapsed() < PROGRESS_AFTER || self.0.is_some_and(|last| last.elapsed() < every) {
+            return;
         }
+        self.0 = Some(Instant::now());
+        let seconds = begun.elapsed().as_secs();
+        output::complain(&if is_terminal {
+            format!("\r{text}, {seconds}s ")
+        } else {
+            format!("{text}, {seconds}s\n")
+        });
     }
 
     fn end(&self) {
-        if self.0 {
+        if self.0.is_some() && std::io::stderr().is_terminal() {
             output::complain("\n");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::arguments::EventsArguments;
 use super::{operator, output};
-use crate::agent::{Line, Request, What};
+use crate::agent::{Line, Request, What, sockets};
 use std::io::{BufRead, BufReader, Read};
 
 pub(super) fn events(arguments: &EventsArguments) -> u8 {
@@ -16,7 +16,7 @@ pub(super) fn events(arguments: &EventsArguments) -> u8 {
         }
         Ok(())
     };
-    operator::say(operator::send(&request, &mut print).map(|()| String::new()))
+    operator::say(operator::send(&request, sockets(), &mut print).map(|()| String::new()))
 }
 
 /// `2026-11-23T18:52:06.123Z health   unhealthy: HTTP 503`; as it is if it is of

@@ -1,4 +1,4 @@
-//! `bookend jcmd PID COMMAND...`: any diagnostic command, as `jcmd` would.
+//! `bookend jcmd [PID] COMMAND...`: any diagnostic command, as `jcmd` would.
 
 use super::arguments::Jcmd;
 use super::client;
@@ -11,8 +11,9 @@ pub(super) fn jcmd(arguments: &Jcmd) -> u8 {
 
 async fn ask(arguments: &Jcmd) -> Result<(), String> {
     let deadline = Instant::now() + arguments.timeout;
-    let session = client::session(client::target(Some(arguments.pid))?, deadline).await?;
-    let line = arguments.command.join(" ");
+    let (pid, command) = split(&arguments.words)?;
+    let session = client::session(client::target(pid)?, deadline).await?;
+    let line = command.join(" ");
     let mut reply = session.command(&line, deadline).await.map_err(|error| error.to_string())?;
     let status = reply.status;
     let mut first = None;
@@ -34,7 +35,20 @@ async fn ask(arguments: &Jcmd) -> Result<(), String> {
         _ => Err(format!(
             "the JVM refused `{line}`: {}; `bookend jcmd {} help` lists what it knows",
             first.unwrap_or_default(),
-            arguments.pid
+            session.target.pid
         )),
+    }
+}
+
+/// No diagnostic command is a number.
+fn split(words: &[String]) -> Result<(Option<i32>, &[String]), String> {
+    match words.split_first() {
+        Some((first, command)) if first.parse::<i32>().is_ok() => {
+            if command.is_empty() {
+                return Err(format!("what shall process {first} be asked? Try `bookend jcmd {first} help`"));
+            }
+            Ok((first.parse().ok(), command))
+        }
+        _ => Ok((None, words)),
     }
 }

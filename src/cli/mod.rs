@@ -21,6 +21,8 @@ mod jcmd;
 #[cfg(feature = "agent")]
 mod operator;
 mod output;
+#[cfg(feature = "agent")]
+mod recipe;
 mod run;
 
 use crate::compat;
@@ -55,7 +57,7 @@ pub fn main(inherited: &Inherited, arguments: Vec<OsString>) -> u8 {
         Verb::Run(_) => exit::INTERNAL,
         Verb::Check(check) => check::check(environment, &check),
         #[cfg(feature = "agent")]
-        Verb::Dump(dump) => dump::dump(&dump),
+        Verb::Dump(dump) => dump::dump(environment, &dump),
         #[cfg(feature = "agent")]
         Verb::Jcmd(jcmd) => jcmd::jcmd(&jcmd),
         #[cfg(feature = "agent")]

@@ -2,16 +2,17 @@
 
 use super::arguments::{Helper, Hold, Status as StatusArguments};
 use super::output;
-use crate::agent::{ERROR, Request, Status, sockets};
+use crate::agent::{ERROR, Request, Status, sockets, sockets_above};
 use crate::exit;
 use crate::link::Order;
+use crate::sys::process::Pid;
 use crate::units::{ByteSize, format_duration};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// An agent that does not answer within this is not there.
@@ -23,21 +24,33 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Why nobody answers, and what to do.
 pub(super) fn ask(request: &Request) -> Result<String, String> {
     let mut text = String::new();
-    send(request, &mut |stream| stream.read_to_string(&mut text).map(drop))?;
+    send(request, sockets(), &mut |stream| stream.read_to_string(&mut text).map(drop))?;
     Ok(text)
 }
 
-/// Sends the request, and hands the stream on which the answer comes to `read`, which
+/// The status of the agent under whose supervisor that process runs.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn fetch_above(process: Pid) -> Result<Status, String> {
+    let mut text = String::new();
+    let read = &mut |stream: &mut dyn Read| stream.read_to_string(&mut text).map(drop);
+    send(&Request::Status, sockets_above(process), read)?;
+    parse(&text)
+}
+
+/// Sends the request to whoever listens at one of `paths`, and hands the stream on which the answer comes to `read`, which
 /// must get at least a byte: an agent closes without a word on whom it does not trust.
 ///
 /// # Errors
 /// As [`ask`].
 pub(super) fn send(
     request: &Request,
+    paths: Vec<PathBuf>,
     read: &mut dyn FnMut(&mut dyn Read) -> std::io::Result<()>,
 ) -> Result<(), String> {
     let mut trouble = None;
-    for path in sockets() {
+    for path in paths {
         let mut counted = None;
         let answer = (|| {
             let mut stream = UnixStream::connect(&path)?;
@@ -102,8 +115,11 @@ fn refused(path: &Path) -> String {
 /// # Errors
 /// As [`ask`].
 pub(super) fn fetch() -> Result<Status, String> {
-    let text = ask(&Request::Status)?;
-    serde_json::from_str(&text).map_err(|error| format!("the agent's answer is none: {error}"))
+    parse(&ask(&Request::Status)?)
+}
+
+fn parse(text: &str) -> Result<Status, String> {
+    serde_json::from_str(text).map_err(|error| format!("the agent's answer is none: {error}"))
 }
 
 pub(super) fn status(arguments: &StatusArguments) -> u8 {
@@ -176,6 +192,25 @@ fn describe(status: &Status) -> String {
         }
         text.push('\n');
     }
+    for process in &status.processes {
+        let _always = match (process.pid, process.for_seconds, &process.ended) {
+            (Some(pid), Some(since), _) => {
+                writeln!(text, "process  {}: runs for {} (pid {pid})", process.name, seconds(since))
+            }
+            (.., Some(ended)) => writeln!(text, "process  {}: does not run: {ended}", process.name),
+            _ => writeln!(text, "process  {}: does not run", process.name),
+        };
+    }
+    if let Some(heap) = &status.heap {
+        let redacted = (heap.redact != "none").then(|| format!("redacted ({})", heap.redact));
+        let count = heap.encrypt_to.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let encrypted = (count > 0).then(|| format!("encrypted to {count} recipient{plural}"));
+        let done: Vec<String> = redacted.into_iter().chain(encrypted).collect();
+        if !done.is_empty() {
+            let _always = writeln!(text, "heap     dumps are {}", done.join(" and "));
+        }
+    }
     for rule in &status.rules {
         let limit = rule
             .limit
@@ -183,9 +218,23 @@ fn describe(status: &Status) -> String {
             .map_or_else(String::new, |limit| format!(": acted {} of {limit}", rule.acted));
         let _always = writeln!(text, "rule     {} on {}{limit}", rule.name, rule.on);
     }
+    if let Some(store) = &status.store {
+        let _always = write!(text, "store    {}", store.url);
+        if store.waiting > 0 {
+            let _always = write!(text, ", {} wait in the spool", ByteSize(store.waiting));
+        }
+        if let Some(trouble) = &store.trouble {
+            let _always = write!(text, "; it takes nothing: {trouble}");
+        }
+        text.push('\n');
+    }
     for event in &status.events {
-        let path = event.path.as_deref().unwrap_or("not stored");
-        let _always = writeln!(text, "event    {}: {} artifacts, {path}", event.trigger, event.artifacts);
+        let place = match (&event.path, &event.trouble) {
+            (Some(path), _) => path.clone(),
+            (None, Some(trouble)) => format!("not stored: {trouble}"),
+            (None, None) => "not stored".to_owned(),
+        };
+        let _always = writeln!(text, "event    {}: {} artifacts, {place}", event.trigger, event.artifacts);
     }
     if let Some(capturing) = &status.capturing {
         let _always =

@@ -114,6 +114,8 @@ pub enum Status {
     Failed,
     /// Not tried.
     Skipped,
+    /// There was nothing to take: no recording ran, the JVM left no crash report.
+    Absent,
 }
 
 /// What a compressed artifact holds.
@@ -215,6 +217,10 @@ impl ArtifactRecord {
 
     pub fn skipped(artifact: &'static str, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..Self::new(artifact, Status::Skipped, Duration::ZERO) }
+    }
+
+    pub fn absent(artifact: &'static str, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..Self::new(artifact, Status::Absent, Duration::ZERO) }
     }
 
     /// Not tried, since it would not have fitted.

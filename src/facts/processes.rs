@@ -11,6 +11,8 @@ use std::path::PathBuf;
 pub struct Process {
     pub pid: Pid,
     pub parent: i32,
+    /// The process: another number than `pid` if that is one of its threads.
+    pub leader: i32,
     /// Effective user and group.
     pub user: u32,
     pub group: u32,
@@ -43,6 +45,7 @@ impl Process {
         Some(Self {
             pid,
             parent: field("PPid")?.parse().ok()?,
+            leader: field("Tgid")?.parse().ok()?,
             user: second("Uid")?,
             group: second("Gid")?,
             // Kernels before 4.1 lack it, and know of no other namespace here.

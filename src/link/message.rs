@@ -19,6 +19,11 @@ pub enum Fact {
     StopRequested { signal: Signal, begun: Moment, evidence_until: Moment, deadline: Moment },
     /// The main process was asked to end, does not, and is killed then.
     KillComes { at: Moment },
+    /// A helper process runs, by its number in the plan; an agent that is started again hears of
+    /// those that run.
+    HelperStarted { index: usize, pid: Pid, since: Moment },
+    /// It no longer does.
+    HelperEnded { index: usize, status: Status },
     /// End by then; what is not done will not be.
     Finish { by: Moment },
 }
@@ -83,11 +88,16 @@ impl Fact {
     pub fn encode(self, buffer: &mut [u8; MAXIMUM_SIZE]) -> &[u8] {
         let (tag, numbers) = match self {
             Self::MainStarted { pid, since } => (1, [number(pid.number()), since.nanoseconds(), 0, 0]),
-            Self::MainEnded { status: Status::Exited(code), asked } => {
-                (2, [u64::from(code), 0, 0, u64::from(asked)])
+            Self::MainEnded { status, asked } => {
+                let [code, signal, core] = numbers(status);
+                (2, [code, signal, core, u64::from(asked)])
             }
-            Self::MainEnded { status: Status::Signaled { signal, core_dumped }, asked } => {
-                (2, [0, number(signal.number()), u64::from(core_dumped), u64::from(asked)])
+            Self::HelperStarted { index, pid, since } => {
+                (6, [index as u64, number(pid.number()), since.nanoseconds(), 0])
+            }
+            Self::HelperEnded { index, status } => {
+                let [code, signal, core] = numbers(status);
+                (7, [code, signal, core, index as u64])
             }
             Self::StopRequested { signal, begun, evidence_until, deadline } => (
                 3,
@@ -112,13 +122,7 @@ impl Fact {
                 pid: Pid::from_number(i32::try_from(a).ok()?)?,
                 since: Moment::from_nanoseconds(b),
             },
-            2 => {
-                let status = match b {
-                    0 => Status::Exited(u8::try_from(a).ok()?),
-                    _ => Status::Signaled { signal: signal(b)?, core_dumped: c != 0 },
-                };
-                Self::MainEnded { status, asked: d != 0 }
-            }
+            2 => Self::MainEnded { status: status([a, b, c])?, asked: d != 0 },
             3 => Self::StopRequested {
                 signal: signal(a)?,
                 begun: Moment::from_nanoseconds(b),
@@ -127,6 +131,12 @@ impl Fact {
             },
             4 => Self::Finish { by: Moment::from_nanoseconds(a) },
             5 => Self::KillComes { at: Moment::from_nanoseconds(a) },
+            6 => Self::HelperStarted {
+                index: usize::try_from(a).ok()?,
+                pid: Pid::from_number(i32::try_from(b).ok()?)?,
+                since: Moment::from_nanoseconds(c),
+            },
+            7 => Self::HelperEnded { index: usize::try_from(d).ok()?, status: status([a, b, c])? },
             _ => return None,
         })
     }
@@ -186,6 +196,21 @@ fn signal(value: u64) -> Option<Signal> {
     Signal::from_number(i32::try_from(value).ok()?)
 }
 
+/// How a process ended: its code; the signal instead, and whether a core was dumped.
+fn numbers(status: Status) -> [u64; 3] {
+    match status {
+        Status::Exited(code) => [u64::from(code), 0, 0],
+        Status::Signaled { signal, core_dumped } => [0, number(signal.number()), u64::from(core_dumped)],
+    }
+}
+
+fn status([code, number, core]: [u64; 3]) -> Option<Status> {
+    Some(match number {
+        0 => Status::Exited(u8::try_from(code).ok()?),
+        _ => Status::Signaled { signal: signal(number)?, core_dumped: core != 0 },
+    })
+}
+
 fn write(buffer: &mut [u8; MAXIMUM_SIZE], tag: u8, numbers: [u64; 4]) -> &[u8] {
     let (head, tail) = buffer.split_at_mut(1);
     head.fill(tag);
@@ -221,6 +246,16 @@ mod tests {
                 since: Moment::from_nanoseconds(5),
             },
             Fact::MainEnded { status: Status::Exited(143), asked: true },
+            Fact::HelperStarted {
+                index: 2,
+                pid: Pid::from_number(8).expect("positive"),
+                since: Moment::from_nanoseconds(6),
+            },
+            Fact::HelperEnded { index: 3, status: Status::Exited(1) },
+            Fact::HelperEnded {
+                index: 0,
+                status: Status::Signaled { signal: Signal::KILL, core_dumped: false },
+            },
             Fact::MainEnded {
                 status: Status::Signaled { signal: Signal::SEGV, core_dumped: true },
                 asked: false,

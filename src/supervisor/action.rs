@@ -203,6 +203,12 @@ impl<'a> Effects<'a> {
         }
     }
 
+    fn tell_helper_started(&mut self, index: usize) {
+        if let Some(helper) = self.children.running(Child::Helper(index)) {
+            self.tell(Fact::HelperStarted { index, pid: helper.pid, since: helper.since });
+        }
+    }
+
     fn tell(&mut self, fact: Fact) {
         let Some(link) = &self.link else { return };
         let mut buffer = [0; MAXIMUM_SIZE];
@@ -350,7 +356,9 @@ impl<'a> Effects<'a> {
             }
         }
         info!(command = command_line(&helper.program), "process `{}` begins", helper.name);
-        self.start(child, &helper.program, &variables)
+        let event = self.start(child, &helper.program, &variables);
+        self.tell_helper_started(index);
+        event
     }
 
     fn start(&mut self, child: Child, program: &Program, variables: &Variables) -> Event {
@@ -450,6 +458,9 @@ impl<'a> Effects<'a> {
                 if child == Child::Agent {
                     self.link = Some(ours);
                     self.tell_main_started();
+                    for index in 0..self.plan.helpers.len() {
+                        self.tell_helper_started(index);
+                    }
                 }
                 Event::Spawned(child)
             }
@@ -543,6 +554,9 @@ impl<'a> Effects<'a> {
         {
             // A shell that died may have kept it.
             terminal::take_foreground();
+        }
+        if let Child::Helper(index) = child {
+            self.tell(Fact::HelperEnded { index, status });
         }
         match child {
             Child::Agent => self.link = None,

@@ -19,6 +19,11 @@ impl Redaction {
             Self::Primitives => "primitives",
         }
     }
+
+    /// Back from [`Self::word`].
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::None, Self::Strings, Self::Primitives].into_iter().find(|how| how.word() == word)
+    }
 }
 
 /// How it is made smaller.

@@ -113,6 +113,20 @@ fn jvm(setup: &Setup, version: u32) -> Outcome {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(text(&unknown.stderr).contains("Unknown diagnostic command"), "{}", text(&unknown.stderr));
 
+    // Its compiler's threads have numbers too, and are no process to ask.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?;
+    let mut threads = threads.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let thread = threads.find(|thread| *thread != pid).ok_or("it has one thread only")?;
+    let refused = bookend(setup, &["jcmd", &thread, "help"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stderr).contains(&format!("{thread} is a thread of process {pid}")),
+        "{}",
+        text(&refused.stderr)
+    );
+    let nothing = bookend(setup, &["jcmd", &pid]);
+    assert!(text(&nothing.stderr).contains("what shall process"), "{}", text(&nothing.stderr));
+
     // The second dump never fails because the first is there.
     for (artifact, names) in
         [("threads", ["threads-1.txt", "threads-2.txt"]), ("heap", ["heap.hprof", "heap-2.hprof"])]

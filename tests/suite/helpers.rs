@@ -216,8 +216,14 @@ fn verbs(setup: &Setup) -> Outcome {
     assert_eq!(code, Some(0), "{said}");
     times("cache | cache stops", 1);
     times("cache | cache runs", 2);
+    let (_, said) = ask(&["status"]);
+    assert!(said.contains("process  cache: runs for "), "{said}");
     assert_eq!(ask(&["stop", "cache"]).0, Some(0));
     times("process `cache` ended", 2);
+    poll("the status tells that it ended", || {
+        let (_, said) = ask(&["status"]);
+        said.contains("process  cache: does not run: ").then_some(())
+    });
     assert_eq!(ask(&["start", "cache"]).0, Some(0));
     times("cache | cache runs", 3);
     let (code, said) = ask(&["restart", "ghost"]);

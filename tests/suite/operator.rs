@@ -12,6 +12,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("operator::a_crash_is_held_until_release", root, hold_after_crash),
         setup.trial("operator::a_stop_is_held_until_release", root, hold_at_stop),
         setup.trial("operator::a_stranger_is_refused", root, stranger),
+        setup.trial("operator::a_store_that_takes_nothing_is_told", root, no_store),
         setup.trial("operator::nobody_listens", root, nobody),
         setup.trial("operator::read_only_run", root, read_only_run),
     ]
@@ -41,6 +42,8 @@ fn status(setup: &Setup) -> Outcome {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("service  orders on ") && text.contains("health   healthy for"), "{text}");
     assert!(text.contains("rule     unhealthy on unhealthy"), "{text}");
+    let store = format!("store    {}/store\n", running.folder().display());
+    assert!(text.contains(&store), "{text}");
     let (code, text) = running.verb(setup, "4711", &["status", "--json"]);
     assert_eq!(code, Some(0), "{text}");
     let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
@@ -126,6 +129,22 @@ fn stranger(setup: &Setup) -> Outcome {
     let (code, text) = running.verb(setup, "4712", &["hold", "1h"]);
     assert!(code == Some(1) && text.contains("refused us"), "{text}");
     running.wait_for("refused somebody on the control socket user=4712");
+    running.stop().exits(143);
+    Ok(())
+}
+
+/// Whoever looks at the status must not think that there will be evidence.
+fn no_store(setup: &Setup) -> Outcome {
+    let config = "[store]\nurl = \"file:///proc/evidence\"\n";
+    let running = Scenario::new(setup).config(config).command(["sleep", "600"]).start();
+    running.wait_for("evidence cannot be stored");
+    let (code, text) = running.verb(setup, "0", &["status"]);
+    let reason = "it takes nothing: cannot make the folder /proc/evidence/.spool";
+    assert!(code == Some(0) && text.contains(reason), "{text}");
+    let (code, text) = running.verb(setup, "0", &["dump", "all"]);
+    assert!(code == Some(1) && text.contains("0/0 artifacts, not stored: cannot make the folder"), "{text}");
+    let (_, text) = running.verb(setup, "0", &["status"]);
+    assert!(text.contains("event    manual: 0/0 artifacts, not stored: cannot make"), "{text}");
     running.stop().exits(143);
     Ok(())
 }

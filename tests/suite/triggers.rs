@@ -182,6 +182,7 @@ fn manual(setup: &Setup) -> Outcome {
     for name in ["threads-1.txt", "histogram.txt", "heap.hprof"] {
         assert!(text.contains(name) && folder.join(name).exists(), "{text}");
     }
+    assert!(text.contains("jfr: left out: no flight recording runs"), "{text}");
     let (code, text) = running.verb(setup, "0", &["dump", "histogram", "--to", "-"]);
     assert!(code == Some(0) && text.contains("java.lang.String"), "{text}");
     let (code, text) = running.verb(setup, "0", &["dump", "jfr", "--to", &to]);

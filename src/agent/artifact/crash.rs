@@ -60,7 +60,7 @@ pub(in crate::agent) async fn collect(
         }
     }
     if records.is_empty() {
-        records.push(ArtifactRecord::skipped(ARTIFACT, "the JVM left no report, no heap dump and no core"));
+        records.push(ArtifactRecord::absent(ARTIFACT, "the JVM left no report, no heap dump and no core"));
     }
     records
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-const SUMMARY: &str = "heap-summary";
+pub const SUMMARY: &str = "heap-summary";
 const NAMES: &str = "heap-names";
 /// The FIFO's name in the bundle, while it is there.
 const PIPE: &str = "heap.pipe";

@@ -27,6 +27,7 @@ pub(super) use gc_log::{GcLog, capture_gc_log};
 pub(super) use heap::quotable;
 pub use heap::{HeapDump, Origin, capture_heap};
 pub(super) use heap::{Remote, send_heap};
+pub use heap_stream::SUMMARY as HEAP_SUMMARY;
 pub(super) use logs::capture_logs;
 pub(super) use os::capture_os;
 pub(super) use program::capture_program;

@@ -31,7 +31,7 @@ pub async fn capture_recording(
     match record(session, bundle, wanted, deadline).await {
         Ok(None) => ArtifactRecord::complete(ARTIFACT, NAME, begun.elapsed()),
         Ok(Some(note)) => ArtifactRecord::complete(ARTIFACT, NAME, begun.elapsed()).with_note(&note),
-        Err(Refusal::Nothing(reason)) => ArtifactRecord::skipped(ARTIFACT, reason),
+        Err(Refusal::Nothing(reason)) => ArtifactRecord::absent(ARTIFACT, reason),
         Err(Refusal::Failed(reason)) => {
             bundle.discard(NAME);
             ArtifactRecord::failed(ARTIFACT, reason, begun.elapsed())

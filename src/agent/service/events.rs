@@ -20,7 +20,7 @@ use serde_json::json;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// An event that no stop cuts short may store for so long after its capture.
 const STORE_TIME: Duration = Duration::from_mins(10);
@@ -326,14 +326,24 @@ impl Agent<'_> {
         self.store_limit.send_modify(|limit| *limit = until.min(*limit));
     }
 
-    pub(super) fn captured(&mut self, captured: Option<Captured>) {
+    pub(super) fn captured(&mut self, captured: Result<Captured, String>) {
         self.capturing = None;
         let (number, trigger) = (self.begun, self.captures.take().map_or("", |(trigger, _)| trigger));
-        if captured.is_none() {
-            // Its log says why; whoever waits for it hears of it.
-            let artifacts = "0/0".to_owned();
-            self.remember(EventStatus { number, trigger: trigger.to_owned(), path: None, artifacts });
-        }
+        let captured = match captured {
+            Ok(captured) => Some(captured),
+            Err(reason) => {
+                error!("no evidence: {reason}");
+                // Whoever waits for it hears of it.
+                self.remember(EventStatus {
+                    number,
+                    trigger: trigger.to_owned(),
+                    path: None,
+                    trouble: Some(reason),
+                    artifacts: "0/0".to_owned(),
+                });
+                None
+            }
+        };
         if !self.rest_of_stop(captured.as_ref()) {
             say(self.link, if captured.is_some() { Deed::Captured } else { Deed::NotCaptured });
         }
@@ -353,7 +363,10 @@ impl Agent<'_> {
                     // Deaf meanwhile, and not gone.
                     self.storing.spawn(async move { storing::store_in_directory(&store, &spool, captured) });
                 }
-                None => storing::keep_all(captured, &spool),
+                None => {
+                    let reason = self.store_trouble.borrow().clone().unwrap_or_default();
+                    self.storing.spawn(async move { storing::keep_all(captured, &spool, reason) });
+                }
             }
         }
         if let Some(status) = self.pending_end.take() {
@@ -372,16 +385,21 @@ impl Agent<'_> {
             if stored.trigger == Trigger::Manual.name() && self.held_until.is_none() {
                 self.protect(None);
             }
-            let path = stored.path;
+            let (path, trouble) = match stored.result {
+                Ok(path) => (Some(path), None),
+                Err(reason) => (None, Some(reason)),
+            };
             self.journal.note(
                 What::Store,
                 &format!("{}: {} artifacts", stored.trigger, stored.artifacts),
                 path.as_deref().unwrap_or("not stored"),
             );
+            self.store_trouble.send_replace(trouble.clone());
             self.remember(EventStatus {
                 number: stored.number,
                 trigger: stored.trigger.to_owned(),
                 path,
+                trouble,
                 artifacts: stored.artifacts,
             });
             let plans = self.plan.evidence.as_ref().map(|evidence| evidence.notify.clone());

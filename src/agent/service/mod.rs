@@ -64,9 +64,13 @@ struct Agent<'a> {
     link: &'a UnixStream,
     ring: Option<&'a Ring>,
     store: Option<&'a Store>,
+    /// Why it took nothing when it was last tried.
+    store_trouble: watch::Sender<Option<String>>,
     inherited: Inherited,
     rules: Rules<'a>,
     watch: Watch<'a>,
+    /// As the plan numbers them.
+    helpers: Vec<HelperState>,
     main: Option<Pid>,
     main_started: SystemTime,
     who: Who,
@@ -83,7 +87,7 @@ struct Agent<'a> {
     warming: Option<Pending<'a, Option<Attached>>>,
     lost: Vec<Lost>,
     rates: Rates,
-    capturing: Option<Pending<'a, Option<Captured>>>,
+    capturing: Option<Pending<'a, Result<Captured, String>>>,
     /// Since when, and what set it off.
     captures: Option<(&'static str, Instant)>,
     storing: JoinSet<Stored>,
@@ -111,6 +115,18 @@ struct Agent<'a> {
     pending_end: Option<process::Status>,
     is_armed: bool,
     has_looked_ahead: bool,
+}
+
+/// What is known of a helper process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HelperState {
+    /// It was not started, or nothing was heard of it in this agent's life.
+    Unknown,
+    Runs {
+        pid: Pid,
+        since: Moment,
+    },
+    Ended(process::Status),
 }
 
 /// How far the main process is.
@@ -152,10 +168,21 @@ pub(super) async fn serve(
     // The service comes first; a stop changes that.
     attributes::be_background();
     let lost = plan.evidence.as_ref().map(storing::look_at_spool).unwrap_or_default();
-    let store = plan.evidence.as_ref().and_then(storing::store);
-    if let (Some(store), Some(evidence)) = (store.clone(), &plan.evidence) {
-        // It ends with us: what is half sent stays in the spool.
-        drop(tokio::spawn(shipping::ship(store, Spool::of(evidence))));
+    let store_trouble = watch::Sender::new(None);
+    let mut store = None;
+    if let Some(evidence) = &plan.evidence {
+        match storing::store(evidence) {
+            Ok(opened) => {
+                // It ends with us: what is half sent stays in the spool.
+                let spool = Spool::of(evidence);
+                drop(tokio::spawn(shipping::ship(opened.clone(), spool, store_trouble.clone())));
+                store = Some(opened);
+            }
+            Err(reason) => {
+                error!("evidence cannot be stored: {reason}");
+                store_trouble.send_replace(Some(reason));
+            }
+        }
     }
     let prober =
         plan.health.as_ref().and_then(|health| match Prober::new(plan, exported, health, for_children) {
@@ -174,9 +201,11 @@ pub(super) async fn serve(
         link: &link,
         ring: ring.as_ref(),
         store: store.as_ref(),
+        store_trouble,
         inherited: for_children,
         watch: Watch::new(plan, prober.as_ref(), &rules, ring.as_ref()),
         rules,
+        helpers: vec![HelperState::Unknown; plan.helpers.len()],
         main: None,
         main_started: SystemTime::now(),
         who: Who::of(plan),
@@ -266,12 +295,22 @@ impl Agent<'_> {
         }
     }
 
+    fn helper_is(&mut self, index: usize, state: HelperState) {
+        if let Some(known) = self.helpers.get_mut(index) {
+            *known = state;
+        }
+    }
+
     fn learn(&mut self, fact: Fact) {
         match fact {
             Fact::MainStarted { pid, since } => self.main_started(pid, since),
             Fact::StopRequested { signal, begun, evidence_until, deadline } => {
                 self.stop(signal, begun.until(evidence_until), instant(evidence_until), instant(deadline));
             }
+            Fact::HelperStarted { index, pid, since } => {
+                self.helper_is(index, HelperState::Runs { pid, since });
+            }
+            Fact::HelperEnded { index, status } => self.helper_is(index, HelperState::Ended(status)),
             Fact::KillComes { at } => self.last_words(instant(at)),
             Fact::MainEnded { status, asked } => {
                 self.stage = Stage::Ended;

@@ -1,12 +1,17 @@
 //! What the operator asks, and what the supervisor hears of it.
 
-use super::{Agent, BEAT, Stage, say};
+use super::{Agent, BEAT, HelperState, Stage, say};
 use crate::agent::control::{self, Request};
 use crate::agent::journal::What;
 use crate::agent::protection;
-use crate::agent::status::{CapturingStatus, HealthChange, HealthStatus, JvmStatus, RuleStatus, Status};
+use crate::agent::status::{
+    CapturingStatus, HealthChange, HealthStatus, HeapStatus, JvmStatus, ProcessStatus, RuleStatus, Status,
+    StoreStatus,
+};
+use crate::evidence::waiting_bytes;
 use crate::jvm::Counters;
 use crate::link::{Deed, Order};
+use crate::store::look;
 use crate::sys::clock;
 use crate::units::format_duration;
 use std::time::Duration;
@@ -132,6 +137,30 @@ impl Agent<'_> {
             stop_deadline_seconds: self.stop_deadline.map(left),
             health,
             jvm,
+            processes: self
+                .plan
+                .helpers
+                .iter()
+                .zip(&self.helpers)
+                .map(|(helper, state)| process_status(&helper.name, *state))
+                .collect(),
+            store: self.plan.evidence.as_ref().map(|evidence| StoreStatus {
+                url: self
+                    .store
+                    .map_or_else(String::new, |store| store.url("").trim_end_matches('/').to_owned()),
+                // A folder may have got its owner meanwhile; one that is gone is made again.
+                trouble: look(&evidence.spool).err().or_else(|| self.store_trouble.borrow().clone()),
+                waiting: waiting_bytes(&evidence.spool),
+            }),
+            heap: self.plan.evidence.as_ref().map(|evidence| HeapStatus {
+                redact: evidence.heap.redaction.word().to_owned(),
+                encrypt_to: evidence
+                    .heap
+                    .encrypt_to
+                    .iter()
+                    .map(|recipient| recipient.as_str().to_owned())
+                    .collect(),
+            }),
             rules: rules
                 .enumerate()
                 .map(|(index, rule)| RuleStatus {
@@ -149,6 +178,19 @@ impl Agent<'_> {
             }),
             held_for_seconds: self.held_until.filter(|until| *until > now).map(left),
         }
+    }
+}
+
+fn process_status(name: &str, state: HelperState) -> ProcessStatus {
+    let unknown = ProcessStatus { name: name.to_owned(), ..ProcessStatus::default() };
+    match state {
+        HelperState::Unknown => unknown,
+        HelperState::Runs { pid, since } => ProcessStatus {
+            pid: Some(pid.number()),
+            for_seconds: Some(clock::now().seconds_since(since)),
+            ..unknown
+        },
+        HelperState::Ended(status) => ProcessStatus { ended: Some(status.to_string()), ..unknown },
     }
 }
 
