@@ -116,6 +116,9 @@ pub(super) struct Check {
     /// The file to check [default: what `run` would read]
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+    /// This is not the image that it is for: users and groups are not looked up
+    #[arg(long)]
+    pub(super) elsewhere: bool,
     #[command(flatten)]
     pub(super) source: Source,
 }

@@ -3,10 +3,10 @@
 use super::arguments::Check;
 use super::output;
 use super::run::refusal;
-use crate::config::{self, Inputs, Place};
+use crate::config::{self, Capture, Inputs, Place};
 use crate::exit;
 use crate::facts::Facts;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, RulePlan};
 use crate::units::format_duration;
 use std::ffi::OsString;
 
@@ -18,7 +18,7 @@ pub(super) fn check(environment: Vec<(OsString, OsString)>, check: &Check) -> u8
         explain: true,
     };
     let (config, journal, mut diagnostics) = config::load(&inputs);
-    let facts = Facts::gather(environment);
+    let facts = Facts { is_elsewhere: check.elsewhere, ..Facts::gather(environment) };
     // A file without a command is good: the image's CMD gives it.
     let command = if config.main.command.is_none() { vec!["COMMAND".into()] } else { Vec::new() };
     let plan = plan::make(&config, &facts, &command, &mut diagnostics);
@@ -43,7 +43,25 @@ pub(super) fn check(environment: Vec<(OsString, OsString)>, check: &Check) -> u8
     if let Some(plan) = plan.as_ref().filter(|plan| !plan.jvm_options.is_empty()) {
         output::say(&format!("# [jvm] adds to JDK_JAVA_OPTIONS: {}\n", plan.jvm_options.join(" ")));
     }
+    if config.rules.is_empty() {
+        for rule in plan.iter().filter_map(|plan| plan.evidence.as_ref()).flat_map(|evidence| &evidence.rules)
+        {
+            output::say(&default_rule(rule));
+        }
+    }
     exit::SUCCESS
+}
+
+/// `# default rule unhealthy: on unhealthy, captures os, vm, threads`.
+fn default_rule(rule: &RulePlan) -> String {
+    let captures: Vec<&str> = rule.capture.iter().map(Capture::name).collect();
+    let condition = if rule.when.is_some() { " of a service that is unhealthy" } else { "" };
+    format!(
+        "# default rule {}: on {}{condition}, captures {}\n",
+        rule.name,
+        rule.on.name(),
+        captures.join(", ")
+    )
 }
 
 /// What nobody wrote and the plan decided.

@@ -26,12 +26,27 @@ pub struct Diagnostic {
     message: String,
     labels: Vec<(Place, String)>,
     help: Vec<String>,
+    /// Found beside it.
+    others: Vec<Diagnostic>,
 }
 
 impl Diagnostic {
     /// An error about the value at `place`; `label` is written under the caret.
     pub fn error(message: impl Into<String>, place: &Place, label: impl Into<String>) -> Self {
-        Self { message: message.into(), labels: vec![(place.clone(), label.into())], help: Vec::new() }
+        Self { labels: vec![(place.clone(), label.into())], ..Self::general(message) }
+    }
+
+    /// An error that is at no place in a text.
+    pub fn general(message: impl Into<String>) -> Self {
+        Self { message: message.into(), labels: Vec::new(), help: Vec::new(), others: Vec::new() }
+    }
+
+    /// Several as one; none of nothing.
+    pub fn all(found: Vec<Self>) -> Option<Self> {
+        let mut found = found.into_iter();
+        let mut first = found.next()?;
+        first.others.extend(found);
+        Some(first)
     }
 
     /// Another place that has to do with it.
@@ -61,6 +76,8 @@ impl Diagnostic {
 pub struct Diagnostics {
     sources: Vec<(String, String)>,
     found: Vec<Diagnostic>,
+    /// What there is of a text is not what somebody meant.
+    is_broken: bool,
 }
 
 impl Diagnostics {
@@ -70,8 +87,23 @@ impl Diagnostics {
         SourceId(self.sources.len() - 1)
     }
 
-    pub fn push(&mut self, diagnostic: Diagnostic) {
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
+        let others = std::mem::take(&mut diagnostic.others);
         self.found.push(diagnostic);
+        for other in others {
+            self.push(other);
+        }
+    }
+
+    /// A text that is no TOML: whatever else is missing may stand in what could not be read.
+    pub fn push_broken(&mut self, diagnostic: Diagnostic) {
+        self.push(diagnostic);
+        self.is_broken = true;
+    }
+
+    /// Nothing can be said of the whole.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     pub fn is_empty(&self) -> bool {

@@ -67,7 +67,11 @@ pub(super) fn parse(text: &str, source: SourceId, diagnostics: &mut Diagnostics)
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let place = Place::Written { source, span };
-        diagnostics.push(Diagnostic::error(format!("cannot read the TOML: {}", error.message()), &place, ""));
+        diagnostics.push_broken(Diagnostic::error(
+            format!("cannot read the TOML: {}", error.message()),
+            &place,
+            "",
+        ));
     }
     table(document.get_ref(), source)
 }

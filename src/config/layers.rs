@@ -31,7 +31,7 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
     let mut root = Table::default();
     let file = chosen_file(inputs);
     let mut written = false;
-    if let Some((path, is_required)) = file {
+    if let Some((path, asked)) = file {
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let source = diagnostics.add_source(path.display().to_string(), text.clone());
@@ -39,8 +39,8 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
                 expand(&mut root, &inputs.environment, &mut diagnostics);
                 written = true;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_required => {}
-            Err(error) => refuse_file(&path, &error, &mut diagnostics),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && asked == Asked::ByNobody => {}
+            Err(error) => refuse_file(&path, asked, &error, &mut diagnostics),
         }
     }
     // In the order of the keys, not of the environment, which has none: ECS
@@ -55,6 +55,9 @@ pub fn load(inputs: &Inputs) -> (Config, Vec<Entry>, Diagnostics) {
     for text in &inputs.overrides {
         written = true;
         apply_override(&mut root, text, &mut diagnostics);
+    }
+    if diagnostics.is_broken() {
+        root = Table::default();
     }
     let mut context = Context { diagnostics, journal: inputs.explain.then(Vec::new) };
     let config = Config::read(Reader::root(&root), written, &mut context);
@@ -74,33 +77,37 @@ fn shown<'v>(path: &str, value: &'v str) -> &'v str {
     if is_environment || words.iter().any(|word| path.contains(word)) { "…" } else { value }
 }
 
-fn refuse_file(path: &Path, error: &std::io::Error, diagnostics: &mut Diagnostics) {
-    let help = if error.kind() == std::io::ErrorKind::NotFound {
-        "create the file, or leave out --config and BOOKEND_CONFIG to run without one"
-    } else {
-        "make the file readable for the user that bookend runs as, and UTF-8"
-    };
-    let place = Place::Default("asked for by --config or BOOKEND_CONFIG".to_owned());
-    diagnostics.push(
-        Diagnostic::error(
-            format!("cannot read the configuration {}: {error}", path.display()),
-            &place,
-            path.display().to_string(),
-        )
-        .help(help),
-    );
+/// Who wants that file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    OnCommandLine,
+    ByVariable,
+    ByNobody,
 }
 
-/// The file, and whether it must exist: one that somebody named must.
-fn chosen_file(inputs: &Inputs) -> Option<(PathBuf, bool)> {
+fn refuse_file(path: &Path, asked: Asked, error: &std::io::Error, diagnostics: &mut Diagnostics) {
+    let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+    let (who, help) = match (asked, is_missing) {
+        (Asked::ByVariable, true) => {
+            (", which BOOKEND_CONFIG names", "create it, or set BOOKEND_CONFIG= to run without one")
+        }
+        (_, true) => (", which the command line names", "create it, or name another"),
+        (_, false) => ("", "make it readable for the user that bookend runs as, and UTF-8"),
+    };
+    let message = format!("cannot read the configuration {}{who}: {error}", path.display());
+    diagnostics.push_broken(Diagnostic::general(message).help(help));
+}
+
+/// The file, and who named it: then it must exist.
+fn chosen_file(inputs: &Inputs) -> Option<(PathBuf, Asked)> {
     if let Some(path) = &inputs.file {
-        return Some((path.clone(), true));
+        return Some((path.clone(), Asked::OnCommandLine));
     }
     let named = inputs.environment.iter().find(|(name, _)| name == "BOOKEND_CONFIG");
     match named {
         Some((_, path)) if path.is_empty() => None,
-        Some((_, path)) => Some((PathBuf::from(path), true)),
-        None => Some((PathBuf::from(DEFAULT_PATH), false)),
+        Some((_, path)) => Some((PathBuf::from(path), Asked::ByVariable)),
+        None => Some((PathBuf::from(DEFAULT_PATH), Asked::ByNobody)),
     }
 }
 

@@ -289,7 +289,15 @@ impl<T: FromNode> FromNode for Vec<T> {
         let Value::Array(items) = &value else {
             return Err(wrong(format!("this is {}; write it in [ ]", node.value.kind())));
         };
-        items.iter().map(T::from_node).collect()
+        let mut values = Self::new();
+        let mut wrong = Vec::new();
+        for item in items {
+            match T::from_node(item) {
+                Ok(value) => values.push(value),
+                Err(diagnostic) => wrong.push(diagnostic),
+            }
+        }
+        Diagnostic::all(wrong).map_or(Ok(values), Err)
     }
     fn show(&self) -> String {
         let items: Vec<String> = self.iter().map(FromNode::show).collect();

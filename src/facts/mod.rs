@@ -33,6 +33,8 @@ pub struct Facts {
     /// Seconds since 1970, now: tells this start from others.
     pub started: u64,
     pub environment: Vec<(OsString, OsString)>,
+    /// These facts are not those of the container that the plan is for.
+    pub is_elsewhere: bool,
 }
 
 impl Facts {
@@ -58,6 +60,7 @@ impl Facts {
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
             environment,
+            is_elsewhere: false,
         }
     }
 

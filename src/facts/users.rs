@@ -51,6 +51,12 @@ impl Users {
         Self(OnceCell::from(Files::parse(passwd, group)))
     }
 
+    /// Whether it has one of the forms that [`Self::resolve`] knows; nothing is looked up.
+    pub fn is_well_formed(text: &str) -> bool {
+        !text.is_empty()
+            && text.split_once(':').is_none_or(|(user, group)| !user.is_empty() && !group.is_empty())
+    }
+
     /// Resolves `name`, `uid`, `name:group`, `uid:gid` and mixtures. A number
     /// needs no entry; a name does. An explicit group is the only group.
     ///
@@ -95,7 +101,7 @@ impl Files {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
         };
-        if user.is_empty() || group.is_some_and(str::is_empty) {
+        if !Users::is_well_formed(text) {
             return Err("write it as name, name:group, uid or uid:gid".to_owned());
         }
         let number = user.parse::<u32>().ok();

@@ -27,6 +27,7 @@ pub(crate) fn plan_on(platform: Platform, environment: &[(&str, &str)], text: &s
         oom_kills: 0,
         started: 0,
         environment: environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        is_elsewhere: false,
     };
     let plan = super::make(&config, &facts, &["main".into()], &mut diagnostics);
     assert!(diagnostics.is_empty(), "{}", diagnostics.render());

@@ -168,6 +168,9 @@ pub fn make(
     command: &[OsString],
     diagnostics: &mut Diagnostics,
 ) -> Option<Plan> {
+    if diagnostics.is_broken() {
+        return None;
+    }
     let mut main = programs::main(config, facts, command, diagnostics);
     let (hooks, post_stop) = programs::hooks(config, facts, main.as_ref(), diagnostics);
     let heap_dump = main.as_ref().and_then(|main| jvm::heap_dump(config, facts, main));

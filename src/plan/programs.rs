@@ -4,8 +4,8 @@ use super::unique_names;
 use crate::config::{
     self, Condition, Config, Diagnostic, Diagnostics, OnFailure, OnStop, Reachable, Setting, Stage,
 };
-use crate::facts::Facts;
 use crate::facts::users::Identity;
+use crate::facts::{Facts, Users};
 use crate::units::{Attributes, Signal};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -247,6 +247,8 @@ pub(super) fn identity(
 ) -> Option<Identity> {
     let user = user?;
     match facts.users.resolve(&user.value) {
+        // Who is there, and who may become whom, is another image's.
+        _ if facts.is_elsewhere && Users::is_well_formed(&user.value) => None,
         Err(reason) => {
             let message = format!("cannot run as `{}`", user.value);
             diagnostics.push(Diagnostic::error(message, &user.place, reason));

@@ -13,6 +13,8 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         setup.trial("configuration::layers", &[], layers),
         setup.trial("configuration::nothing_starts_with_an_error", &[], nothing_starts),
         setup.trial("configuration::a_named_file_must_exist", &[], missing_file),
+        setup.trial("configuration::what_nobody_wrote_is_shown", &[], default_rules),
+        setup.trial("configuration::checked_outside_of_its_image", &[], elsewhere),
     ]
 }
 
@@ -69,7 +71,7 @@ when = "RUN == true"
 [[rule]]
 name = "last-words"
 on = "stopp"
-capture = ["threads", "haep"]
+capture = ["thraeds", "haep"]
 
 [store]
 url = "ftp://bucket"
@@ -93,6 +95,12 @@ fn one_error_each(setup: &Setup) -> Outcome {
         ("[stop]\nsignals = []\n", "bookend.toml:2:11", "no signal would stop"),
         ("[stop\n", "bookend.toml:1:6", "cannot read the TOML"),
         ("[stop]\ngrace = \"5s\"\ngrace = \"6s\"\n", "bookend.toml:3:1", "duplicate key"),
+        // What stands behind it is not missing.
+        (
+            "[stop]\ngrace = 5s\n[[hook]]\nname = \"x\"\ncommand = [\"y\"]\n[[rule]]\nname = \"z\"\n",
+            "bookend.toml:2:9",
+            "cannot read the TOML",
+        ),
         ("stop = 3\n", "bookend.toml:1:8", "expected the table [stop]"),
         ("hook = 3\n", "bookend.toml:1:8", "expected an array of tables [[hook]]"),
         ("[[hook]]\nname = \"x\"\n", "bookend.toml:1:1", "`hook.0.command` is missing"),
@@ -174,6 +182,36 @@ fn layers(setup: &Setup) -> Outcome {
     Ok(())
 }
 
+fn default_rules(setup: &Setup) -> Outcome {
+    let text = "[health]\nhttp = \"http://127.0.0.1:8080/\"\n[store]\nurl = \"file:///evidence\"\n";
+    let (code, output) = check(setup, text, &[], &[]);
+    assert_eq!(code, 0, "{output}");
+    for line in [
+        "# default rule unhealthy: on unhealthy, captures os, vm, threads, histogram, jfr, heap",
+        "# default rule stop-while-unhealthy: on stop of a service that is unhealthy, captures os,",
+        "# default rule out-of-memory: on oom, captures os, crash",
+    ] {
+        assert!(output.contains(line), "{line}\n{output}");
+    }
+    let rule = "[[rule]]\nname = \"mine\"\non = \"stop\"\ncapture = [\"os\"]\n";
+    let (_, output) = check(setup, &format!("{text}{rule}"), &[], &[]);
+    assert!(!output.contains("default rule"), "{output}");
+    Ok(())
+}
+
+/// A developer's machine does not know the image's users.
+fn elsewhere(setup: &Setup) -> Outcome {
+    let text = "[main]\nuser = \"nosuchuser\"\n[stop]\ngrace = \"10 s\"\n";
+    let (code, output) = check(setup, text, &[], &[]);
+    assert!(code == 240 && output.contains("there is no user `nosuchuser`"), "{output}");
+    let (code, output) = check(setup, text, &[], &["--elsewhere"]);
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("main.user") && output.contains("\"10s\""), "{output}");
+    let (code, output) = check(setup, "[main]\nuser = \":app\"\n", &[], &["--elsewhere"]);
+    assert!(code == 240 && output.contains("write it as name"), "{output}");
+    Ok(())
+}
+
 fn nothing_starts(setup: &Setup) -> Outcome {
     let output = std::process::Command::new(&setup.binary)
         .args(["run", "--set", "stop.grase=5s", "--", "echo", "MAIN STARTED"])
@@ -189,6 +227,14 @@ fn nothing_starts(setup: &Setup) -> Outcome {
 fn missing_file(setup: &Setup) -> Outcome {
     let (code, output) = run(setup, Path::new("/nonexistent/bookend.toml"), &[], &[]);
     assert_eq!(code, 240);
-    assert!(output.contains("cannot read the configuration bookend.toml: No such file"), "{output}");
+    let said = "cannot read the configuration bookend.toml, which the command line names: No such file";
+    assert!(output.contains(said), "{output}");
+    let output = std::process::Command::new(&setup.binary)
+        .arg("check")
+        .env("BOOKEND_CONFIG", "/nonexistent/bookend.toml")
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(240) && said.contains("which BOOKEND_CONFIG names"), "{said}");
     Ok(())
 }
