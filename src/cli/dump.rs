@@ -122,7 +122,18 @@ async fn take(
                 Err(reason) if wanted.len() > 1 && is_left_out(record.status) => {
                     output::complain(&format!("{}: left out: {reason}\n", record.artifact));
                 }
-                Err(reason) => trouble = Some(format!("{}: {reason}", record.artifact)),
+                Err(reason) => {
+                    let hint = if reason.contains("Permission denied") {
+                        format!(
+                            "; the JVM writes it as user {}, who must get to {}: try --to /tmp",
+                            session.target.user,
+                            to.display()
+                        )
+                    } else {
+                        String::new()
+                    };
+                    trouble = Some(format!("{}: {reason}{hint}", record.artifact));
+                }
             }
         }
     }

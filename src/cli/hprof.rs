@@ -47,7 +47,9 @@ type Open<'a> = &'a dyn Fn(&Path) -> Result<Unpacked<Dump>, String>;
 
 fn summary(open: Open<'_>, dump: &Path, json: bool) -> Result<(), String> {
     let (structure, summary) = hprof::summarize(open(dump)?);
-    if json {
+    if summary.objects == 0 && structure.is_err() {
+        // No dump at all: there is nothing to show.
+    } else if json {
         let text = serde_json::to_string_pretty(&summary).map_err(|error| error.to_string())?;
         output::say(&format!("{text}\n"));
     } else {
@@ -131,7 +133,10 @@ fn copy(from: &mut impl Read, to: &mut File) -> Result<(), Copying> {
 /// Never over what is there.
 fn create(path: &Path) -> Result<File, String> {
     let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path);
-    file.map_err(|error| format!("cannot make {}: {error}", path.display()))
+    file.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => format!("{} is there already: name another file", path.display()),
+        _ => format!("cannot make {}: {error}", path.display()),
+    })
 }
 
 fn whole(structure: Structure, dump: &Path) -> Result<(), String> {

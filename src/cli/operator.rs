@@ -79,8 +79,8 @@ pub(super) fn send(
         }
     }
     Err(trouble.unwrap_or_else(|| {
-        "nobody listens here: bookend has an agent only with [health], [[rule]] or [store], and once the \
-         main process was started"
+        "nobody listens here: bookend has an agent only with [health], [[rule]], [store] or [[process]], and \
+         once the hooks are done"
             .to_owned()
     }))
 }

@@ -153,10 +153,21 @@ fn jvm(setup: &Setup, version: u32) -> Outcome {
         4,
         "no working folder stays"
     );
+    let closed = folder_of_root(&folder)?;
+    let answer = bookend(setup, &["dump", "heap", "--pid", &pid, "--to", &closed]);
+    assert!(text(&answer.stderr).contains("the JVM writes it as user 1000"), "{}", text(&answer.stderr));
     let printed = bookend(setup, &["dump", "threads", "--pid", &pid, "--to", "-"]);
     assert!(text(&printed.stdout).contains("Full thread dump"));
     running.stop().exits(143);
     Ok(())
+}
+
+/// Nobody else gets there.
+fn folder_of_root(beside: &std::path::Path) -> Result<String, String> {
+    use std::os::unix::fs::DirBuilderExt;
+    let closed = beside.with_file_name("closed");
+    std::fs::DirBuilder::new().mode(0o700).create(&closed).map_err(|error| error.to_string())?;
+    Ok(closed.display().to_string())
 }
 
 /// Somebody who attaches to another container's JVM of the same pid, in the same directory, takes
