@@ -132,13 +132,14 @@ pub(super) async fn store_in_bucket(bucket: Bucket, spool: Spool, captured: Capt
                 Err("it was not with the store in time".to_owned())
             }
         };
-        let arrived = match arrived {
-            Ok(()) if tail.file != tail.begun_as => {
-                let (from, to) = (format!("{folder}/{}", tail.begun_as), format!("{folder}/{}", tail.file));
-                bucket.rename(&from, &to).await
+        if arrived.is_ok() && tail.file != tail.begun_as {
+            let (from, to) = (format!("{folder}/{}", tail.begun_as), format!("{folder}/{}", tail.file));
+            let renamed = timeout_at(until().1, bucket.rename(&from, &to)).await;
+            if let Err(reason) = renamed.unwrap_or_else(|_| Err("the time was up".to_owned())) {
+                keep_name(&mut manifest, &tail, &reason);
+                tail.file.clone_from(&tail.begun_as);
             }
-            arrived => arrived,
-        };
+        }
         sent.push((tail.file, arrived.map(|()| None)));
     }
     for record in &mut manifest.artifacts {
@@ -194,6 +195,17 @@ pub(super) async fn store_in_bucket(bucket: Bucket, spool: Spool, captured: Capt
         keep(bundle, &manifest, &spool);
     }
     told(number, &manifest, bucket.url(&folder), bucket.console(&folder).as_deref(), written)
+}
+
+/// It is there, and looks whole: the manifest has to tell.
+fn keep_name(manifest: &mut Manifest, tail: &Tail, reason: &str) {
+    for record in &mut manifest.artifacts {
+        if record.file.as_deref() == Some(&tail.file) {
+            warn!("{} is a part of a dump, and keeps the name of a whole one: {reason}", tail.begun_as);
+            let note = format!("it keeps the name of a whole one: {reason}");
+            *record = ArtifactRecord { file: Some(tail.begun_as.clone()), ..record.clone() }.with_note(&note);
+        }
+    }
 }
 
 /// Begins to send what is in the bundle.

@@ -35,6 +35,7 @@ pub(crate) fn trials(setup: &'static Setup) -> Vec<Trial> {
         faulty(setup, FAULTS_JVM, Fault::Refused, Moment::Last, "equal_parts = true\n")
     }));
     trials.push(setup.trial("s3::parts_are_of_one_size_where_the_store_wants_it", needs, equal_parts));
+    trials.push(setup.trial("s3::a_dump_that_was_cut_off_is_no_whole_one", needs, cut_off));
     let versions = if setup.all_faults { &VERSIONS[..] } else { &[FAULTS_JVM] };
     for &version in versions {
         for fault in [Fault::Refused, Fault::BlackHole, Fault::Reset, Fault::Slow, Fault::Busy] {
@@ -87,6 +88,34 @@ fn stop(setup: &Setup, version: u32) -> Outcome {
     assert!(hprof::walk(&plain)?.ended);
     assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new());
     assert_eq!(files(&spool), Vec::<String>::new());
+    Ok(())
+}
+
+/// The JVM dies while it writes: what there is is named so, and told so where the role may not rename.
+fn cut_off(setup: &Setup) -> Outcome {
+    for may_rename in [true, false] {
+        let place = Scenario::new(setup);
+        let root = place.folder().join("s3");
+        let server = if may_rename { Server::start(&root) } else { Server::only_for_puts(&root) };
+        let text = config(place.folder(), server.port);
+        let command = sick(setup, FAULTS_JVM, &["-Xmx1g", "-Xms1g"], &["--heap=400m", "--shutdown=0s"]);
+        let running = scenario(setup, &text, SECRET).command(command).start();
+        port(&running);
+        running.wait_for("attached to the JVM");
+        let jvm = running.descendant("SickService");
+        running.terminate();
+        poll("parts have come", || (server.part_sizes().len() > 1).then_some(()));
+        send(jvm, 9);
+        running.wait().exits(137);
+        let bundle = server.only_bundle();
+        assert_eq!(bundle.status("heap"), "partial", "{}", bundle.manifest);
+        let name = if may_rename { "heap.hprof.zst.partial" } else { "heap.hprof.zst" };
+        assert_eq!(bundle.file("heap"), name, "{}", bundle.manifest);
+        assert!(bundle.folder.join(name).exists(), "{}", bundle.manifest);
+        let said = bundle.reason("heap").contains("s3:GetObject and s3:DeleteObject");
+        assert_eq!(said, !may_rename, "{}", bundle.manifest);
+        assert_eq!(server.stale_uploads(), Vec::<std::path::PathBuf>::new());
+    }
     Ok(())
 }
 

@@ -48,10 +48,16 @@ pub(crate) type Gate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 const REFUSED: &str = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AuthenticationRequired</Code>\
     <Message>Authentication required.</Message></Error>";
 
+/// As S3 refuses ("Error responses", Amazon S3 API reference).
+const DENIED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>AccessDenied</Code>\
+    <Message>Access Denied</Message></Error>";
+
 #[derive(Clone)]
 struct Guarded {
     service: S3Service,
     gate: Option<Gate>,
+    /// Its key may put objects, and neither read nor delete them.
+    only_puts: bool,
     parts: PartSizes,
     encryption: Arc<Mutex<Vec<String>>>,
 }
@@ -95,6 +101,11 @@ impl Service<Request<Incoming>> for Guarded {
                 return Box::pin(ready(Ok(refusal)));
             }
         }
+        if self.only_puts && request.headers().contains_key("x-amz-copy-source") {
+            let mut refusal = s3s::HttpResponse::new(s3s::Body::from(DENIED.to_owned()));
+            *refusal.status_mut() = StatusCode::FORBIDDEN;
+            return Box::pin(ready(Ok(refusal)));
+        }
         Service::call(&self.service, request)
     }
 }
@@ -116,20 +127,31 @@ impl Server {
     }
 
     pub(crate) fn on(root: &Path, listener: TcpListener) -> Self {
-        Self::open(root, listener, Some(Keys(None)), None)
+        Self::open(root, listener, Some(Keys(None)), None, false)
+    }
+
+    /// For a key whose policy is the smallest: it puts objects, and may not copy them.
+    pub(crate) fn only_for_puts(root: &Path) -> Self {
+        Self::open(root, listen(), Some(Keys(None)), None, true)
     }
 
     /// Takes the key as long as its session lasts.
     pub(crate) fn in_session(root: &Path, session: &Arc<Session>) -> Self {
-        Self::open(root, listen(), Some(Keys(Some(Arc::clone(session)))), None)
+        Self::open(root, listen(), Some(Keys(Some(Arc::clone(session)))), None, false)
     }
 
     /// Takes whom the gate takes, and looks at no signature.
     pub(crate) fn behind(root: &Path, gate: Gate) -> Self {
-        Self::open(root, listen(), None, Some(gate))
+        Self::open(root, listen(), None, Some(gate), false)
     }
 
-    fn open(root: &Path, listener: TcpListener, keys: Option<Keys>, gate: Option<Gate>) -> Self {
+    fn open(
+        root: &Path,
+        listener: TcpListener,
+        keys: Option<Keys>,
+        gate: Option<Gate>,
+        only_puts: bool,
+    ) -> Self {
         std::fs::create_dir_all(root.join(BUCKET)).expect("made");
         let port = listener.local_addr().expect("bound").port();
         let files = FileSystem::new(root).expect("a folder");
@@ -142,6 +164,7 @@ impl Server {
         let service = Guarded {
             service: builder.build(),
             gate,
+            only_puts,
             parts: Arc::clone(&parts),
             encryption: Arc::clone(&encryption),
         };
