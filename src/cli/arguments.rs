@@ -145,7 +145,7 @@ pub(super) struct Dump {
     #[arg(long, conflicts_with = "redact")]
     pub(super) plain: bool,
     /// Compress a heap dump, with zstd if no FORMAT is given; Eclipse MAT opens gzip as it is [default: not at all]
-    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "zstd", hide_possible_values = false)]
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "zstd")]
     pub(super) compress: Option<DumpFormat>,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
@@ -177,16 +177,12 @@ pub(super) enum DumpArtifact {
 #[cfg(feature = "agent")]
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "bookend jcmd [OPTIONS] [PID] COMMAND [ARGUMENT]...",
     after_help = "Examples:\n  bookend jcmd help\n  bookend jcmd GC.class_histogram -all\n  bookend jcmd 42 Thread.print -l\n\nExit codes: 0 the JVM answered, 1 it did not, or does not know the command"
 )]
 pub(super) struct Jcmd {
-    /// The JVM's process id, if it is not the only JVM; then the diagnostic command and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "[PID] COMMAND"
-    )]
+    /// The diagnostic command and its arguments, behind the JVM's process id if there are several JVMs
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub(super) words: Vec<String>,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
