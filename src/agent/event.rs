@@ -6,7 +6,7 @@ use super::ladder::{Ladder, push};
 use super::storing::{Tail, rfc3339};
 use super::who::Who;
 use crate::config::Capture;
-use crate::evidence::{self, Bundle, Jvm, Lost, Manifest, Status};
+use crate::evidence::{self, ArtifactRecord, Bundle, Jvm, Lost, Manifest, Status};
 use crate::facts::processes::Process;
 use crate::jvm::{self, Counters, CrashFiles, Session};
 use crate::output::Ring;
@@ -85,10 +85,11 @@ pub(super) struct Captured {
 }
 
 impl Captured {
-    /// The artifacts that are whole.
-    pub(super) fn complete(&self) -> Vec<&'static str> {
-        let whole = self.manifest.artifacts.iter().filter(|record| record.status == Status::Complete);
-        whole.map(|record| record.artifact).collect()
+    /// The artifacts that are whole, and those of which there is nothing: once more gives no more.
+    pub(super) fn settled(&self) -> Vec<&'static str> {
+        let is_settled =
+            |record: &&ArtifactRecord| matches!(record.status, Status::Complete | Status::Absent);
+        self.manifest.artifacts.iter().filter(is_settled).map(|record| record.artifact).collect()
     }
 }
 
@@ -150,7 +151,7 @@ pub(super) async fn capture(means: Means<'_>, occasion: Occasion) -> Result<Capt
     if let Err(error) = bundle.note_progress(&manifest) {
         warn!("{error}: if this event is cut short, nobody will know of it");
     }
-    without_the_jvm(&wanted, evidence, main, session.as_ref(), ring, &bundle, &occasion, &mut manifest).await;
+    without_the_jvm(&wanted, plan, main, session.as_ref(), ring, &bundle, &occasion, &mut manifest).await;
     let first_for_jvm = Capture::Vm.rung();
     let asked: Vec<Capture> = wanted.into_iter().filter(|capture| capture.rung() >= first_for_jvm).collect();
     if !asked.is_empty() {
@@ -224,7 +225,7 @@ fn union<'c>(captures: impl Iterator<Item = &'c Capture>) -> Vec<Capture> {
 #[expect(clippy::too_many_arguments, reason = "all that an event has, and the JVM has no part in")]
 async fn without_the_jvm(
     wanted: &[Capture],
-    evidence: &Evidence,
+    plan: &Plan,
     main: Option<Pid>,
     session: Option<&Session>,
     ring: Option<&Ring>,
@@ -247,7 +248,7 @@ async fn without_the_jvm(
             }
             Capture::Crash => {
                 let is_dead = occasion.main_ended.is_some();
-                let dump = HeapDump::of(Some(evidence), false, Origin::OutOfMemory);
+                let dump = HeapDump::of(plan, false, Origin::OutOfMemory);
                 let files = occasion.crash_files.as_ref();
                 let records = collect_crash(files, is_dead, &dump, bundle, occasion.is_over()).await;
                 for record in records {

@@ -278,7 +278,7 @@ impl Ladder<'_> {
                 capture_recording(session, bundle, recording, whole.min(occasion.until())).await
             }
             Work::Heap { live } => {
-                let dump = HeapDump::of(self.plan.evidence.as_ref(), *live, Origin::Asked);
+                let dump = HeapDump::of(self.plan, *live, Origin::Asked);
                 let (rates, until) = (&*self.rates, occasion.until());
                 let remote = match self.store {
                     Some(Store::Bucket(bucket)) if bucket.takes_parts() => {
@@ -404,7 +404,7 @@ impl Ladder<'_> {
             && let Some(files) = &self.occasion.crash_files
         {
             let until = self.occasion.until();
-            let dump = HeapDump::of(self.plan.evidence.as_ref(), false, Origin::OutOfMemory);
+            let dump = HeapDump::of(self.plan, false, Origin::OutOfMemory);
             for record in last_resort::crash_report(process.pid, files, &dump, self.bundle, until).await {
                 self.push(record);
             }

@@ -41,7 +41,7 @@ pub use gate::gate;
 pub use journal::{Line, What};
 pub use preflight::preflight;
 pub use prober::Prober;
-pub use status::Status;
+pub use status::{HeapStatus, Status};
 
 use crate::output::Ring;
 use crate::plan::{Plan, StorePlan, Variables, environment_of};

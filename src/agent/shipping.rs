@@ -21,17 +21,13 @@ const RATE: u64 = 32 << 20;
 /// every event that waits, the oldest first, as long as it is not dropped. Whether the store
 /// takes them is told by `trouble`.
 pub(super) async fn ship(store: Store, spool: Spool, trouble: watch::Sender<Option<String>>) {
-    if let Store::Bucket(bucket) = &store {
-        let reason = match timeout(OPENING, bucket.warm()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(reason)) => Some(reason),
-            Err(_) => Some(format!("no credentials came within {}", format_duration(OPENING))),
-        };
-        if let Some(reason) = reason {
-            warn!("the store cannot be opened: {reason}; it is tried again when there is evidence");
-            trouble.send_replace(Some(reason));
+    while let Some(reason) = open(&store).await {
+        if trouble.send_replace(Some(reason.clone())).as_ref() != Some(&reason) {
+            warn!("the store cannot be opened: {reason}; it is tried again");
         }
+        tokio::time::sleep(AGAIN).await;
     }
+    trouble.send_replace(None);
     loop {
         let Some(event) = waiting(&spool.folder) else {
             tokio::time::sleep(AGAIN).await;
@@ -52,6 +48,15 @@ pub(super) async fn ship(store: Store, spool: Spool, trouble: watch::Sender<Opti
                 tokio::time::sleep(AGAIN).await;
             }
         }
+    }
+}
+
+/// Why it cannot be opened.
+async fn open(store: &Store) -> Option<String> {
+    let Store::Bucket(bucket) = store else { return None };
+    match timeout(OPENING, bucket.warm()).await {
+        Ok(opened) => opened.err(),
+        Err(_) => Some(format!("no credentials came within {}", format_duration(OPENING))),
     }
 }
 

@@ -18,8 +18,8 @@ pub struct Status {
     pub processes: Vec<ProcessStatus>,
     /// None where no rule and no store is configured.
     pub store: Option<StoreStatus>,
-    /// What `[heap]` says of heap dumps; none where no event can take any.
-    pub heap: Option<HeapStatus>,
+    /// What `[heap]` says of heap dumps.
+    pub heap: HeapStatus,
     pub rules: Vec<RuleStatus>,
     /// The newest last.
     pub events: Vec<EventStatus>,
@@ -64,8 +64,8 @@ pub struct StoreStatus {
     pub url: String,
     /// Why it took nothing when it was last tried; none if it did, or was not tried yet.
     pub trouble: Option<String>,
-    /// What is in the spool. Bytes.
-    pub waiting: u64,
+    /// What is in the spool: waits, or is being captured. Bytes.
+    pub spooled: u64,
 }
 
 /// What is done to heap dumps so that only those read them who may.

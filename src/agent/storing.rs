@@ -134,10 +134,15 @@ pub(super) async fn store_in_bucket(bucket: Bucket, spool: Spool, captured: Capt
         };
         if arrived.is_ok() && tail.file != tail.begun_as {
             let (from, to) = (format!("{folder}/{}", tail.begun_as), format!("{folder}/{}", tail.file));
-            let renamed = timeout_at(until().1, bucket.rename(&from, &to)).await;
-            if let Err(reason) = renamed.unwrap_or_else(|_| Err("the time was up".to_owned())) {
-                keep_name(&mut manifest, &tail, &reason);
-                tail.file.clone_from(&tail.begun_as);
+            let renamed = timeout_at(until().0, bucket.rename(&from, &to)).await;
+            match renamed.unwrap_or_else(|_| Err("the time was up".to_owned())) {
+                Ok(None) => {}
+                Ok(Some(note)) => rename_record(&mut manifest, &tail.file, &tail.file, &note),
+                Err(reason) => {
+                    let note = format!("it keeps the name of a whole one: {reason}");
+                    rename_record(&mut manifest, &tail.file, &tail.begun_as, &note);
+                    tail.file.clone_from(&tail.begun_as);
+                }
             }
         }
         sent.push((tail.file, arrived.map(|()| None)));
@@ -197,13 +202,12 @@ pub(super) async fn store_in_bucket(bucket: Bucket, spool: Spool, captured: Capt
     told(number, &manifest, bucket.url(&folder), bucket.console(&folder).as_deref(), written)
 }
 
-/// It is there, and looks whole: the manifest has to tell.
-fn keep_name(manifest: &mut Manifest, tail: &Tail, reason: &str) {
+/// A part of a dump that is not where it should be: the manifest tells.
+fn rename_record(manifest: &mut Manifest, file: &str, name: &str, note: &str) {
     for record in &mut manifest.artifacts {
-        if record.file.as_deref() == Some(&tail.file) {
-            warn!("{} is a part of a dump, and keeps the name of a whole one: {reason}", tail.begun_as);
-            let note = format!("it keeps the name of a whole one: {reason}");
-            *record = ArtifactRecord { file: Some(tail.begun_as.clone()), ..record.clone() }.with_note(&note);
+        if record.file.as_deref() == Some(file) {
+            warn!("{} is stored in part: {note}", record.artifact);
+            *record = ArtifactRecord { file: Some(name.to_owned()), ..record.clone() }.with_note(note);
         }
     }
 }
@@ -249,13 +253,14 @@ fn keep(bundle: Bundle, manifest: &Manifest, spool: &Spool) {
 }
 
 /// There is no store that could be used, for that `reason`.
-pub(super) fn keep_all(captured: Captured, spool: &Spool, reason: String) -> Stored {
+pub(super) fn keep_all(captured: Captured, spool: &Spool, reason: &str) -> Stored {
     let Captured { number, bundle, mut manifest, .. } = captured;
     for record in manifest.artifacts.iter_mut().filter(|record| record.file.is_some()) {
         record.spooled = true;
     }
     let path = bundle.folder().display().to_string();
     keep(bundle, &manifest, spool);
+    let reason = format!("it waits in {path}: {reason}");
     told(number, &manifest, path, None, Err(reason))
 }
 
@@ -286,7 +291,7 @@ fn told(
             Ok(path)
         }
         Err(reason) => {
-            error!("evidence is not whole in {path}: {reason}");
+            error!("evidence of \"{trigger}\" is not in its store: {reason}");
             Err(reason)
         }
     };

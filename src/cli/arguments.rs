@@ -45,7 +45,7 @@ pub(super) enum Verb {
     /// Say whether the service is healthy: for HEALTHCHECK, ECS and exec probes
     #[cfg(feature = "agent")]
     Healthcheck(Healthcheck),
-    /// Show phase, health, JVM, rules and events of this container
+    /// Show phase, health, JVM, processes, rules, store and events of this container
     #[cfg(feature = "agent")]
     Status(Status),
     /// Show what happened in this container: health, captures, stops
@@ -116,7 +116,7 @@ pub(super) struct Check {
     /// The file to check [default: what `run` would read]
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// This is not the image that it is for: users and groups are not looked up
+    /// This is not the image that it is for: its users, platform and secrets are not looked for
     #[arg(long)]
     pub(super) elsewhere: bool,
     #[command(flatten)]
@@ -138,15 +138,18 @@ pub(super) struct Dump {
     /// The folder to write to; `-` prints text to standard output [default: the current one; for `all`, the store]
     #[arg(long, value_name = "DIR")]
     pub(super) to: Option<PathBuf>,
-    /// Take all values out of a heap dump: classes, references and sizes stay [default: as [heap] says]
+    /// Take all values out of a heap dump: classes, references and sizes stay [default: as `[heap]` says]
     #[arg(long)]
     pub(super) redact: bool,
-    /// A heap dump with all values and not encrypted, whatever [heap] says
+    /// A heap dump with all values and not encrypted, whatever `[heap]` says
     #[arg(long, conflicts_with = "redact")]
     pub(super) plain: bool,
     /// Compress a heap dump, with zstd if no FORMAT is given; Eclipse MAT opens gzip as it is [default: not at all]
     #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "zstd")]
     pub(super) compress: Option<DumpFormat>,
+    /// Where `[heap]` is, if no agent tells
+    #[command(flatten)]
+    pub(super) source: Source,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub(super) timeout: std::time::Duration,

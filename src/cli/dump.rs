@@ -8,6 +8,7 @@ use crate::agent::{
 };
 use crate::config::Recording;
 use crate::evidence::{ArtifactRecord, Bundle, Status};
+use crate::exit;
 use crate::jvm::Session;
 use crate::units::{ByteSize, Recipe, format_duration};
 use std::ffi::OsString;
@@ -27,6 +28,18 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) fn dump(environment: Vec<(OsString, OsString)>, arguments: &Dump) -> u8 {
     let begun = client::Begun::default();
     match (&arguments.to, arguments.artifact) {
+        (None, DumpArtifact::All)
+            if arguments.redact
+                || arguments.plain
+                || arguments.compress.is_some()
+                || arguments.pid.is_some() =>
+        {
+            output::error(
+                "what goes to the store is as [heap] says, and of the service's own JVM: with --redact, \
+                 --plain, --compress or --pid, name a folder too: --to /tmp",
+            );
+            exit::FAILURE
+        }
         (None, DumpArtifact::All) => client::block_on(&begun, by_the_agent(Request::Dump, arguments.timeout)),
         (to, _) => {
             let to = to.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -119,7 +132,7 @@ async fn take(
                     output::say(&format!("{path}  ({bytes}, {took}{note})\n"));
                 }
                 // One that is not there is no failure where everything is asked for.
-                Err(reason) if wanted.len() > 1 && is_left_out(record.status) => {
+                Err(reason) if wanted.len() > 1 && record.status == Status::Absent => {
                     output::complain(&format!("{}: left out: {reason}\n", record.artifact));
                 }
                 Err(reason) => {
@@ -184,10 +197,6 @@ fn begin<'a>(
         }
     };
     (name.to_owned(), work)
-}
-
-fn is_left_out(status: Status) -> bool {
-    matches!(status, Status::Skipped | Status::Absent)
 }
 
 fn finish(record: &ArtifactRecord, bundle: &Bundle, to: &Path) -> Result<PathBuf, String> {

@@ -2,7 +2,7 @@
 
 use super::arguments::{Helper, Hold, Status as StatusArguments};
 use super::output;
-use crate::agent::{ERROR, Request, Status, sockets, sockets_above};
+use crate::agent::{ERROR, HeapStatus, Request, Status, sockets, sockets_above};
 use crate::exit;
 use crate::link::Order;
 use crate::sys::process::Pid;
@@ -28,15 +28,20 @@ pub(super) fn ask(request: &Request) -> Result<String, String> {
     Ok(text)
 }
 
-/// The status of the agent under whose supervisor that process runs.
+/// The status of the agent under whose supervisor that process runs; none where none listens
+/// for such a one.
 ///
 /// # Errors
-/// As [`ask`].
-pub(super) fn fetch_above(process: Pid) -> Result<Status, String> {
+/// As [`ask`]: it is there, or was, and does not answer.
+pub(super) fn fetch_above(process: Pid) -> Result<Option<Status>, String> {
+    let paths = sockets_above(process);
+    if paths.is_empty() {
+        return Ok(None);
+    }
     let mut text = String::new();
     let read = &mut |stream: &mut dyn Read| stream.read_to_string(&mut text).map(drop);
-    send(&Request::Status, sockets_above(process), read)?;
-    parse(&text)
+    send(&Request::Status, paths, read)?;
+    parse(&text).map(Some)
 }
 
 /// Sends the request to whoever listens at one of `paths`, and hands the stream on which the answer comes to `read`, which
@@ -201,16 +206,7 @@ fn describe(status: &Status) -> String {
             _ => writeln!(text, "process  {}: does not run", process.name),
         };
     }
-    if let Some(heap) = &status.heap {
-        let redacted = (heap.redact != "none").then(|| format!("redacted ({})", heap.redact));
-        let count = heap.encrypt_to.len();
-        let plural = if count == 1 { "" } else { "s" };
-        let encrypted = (count > 0).then(|| format!("encrypted to {count} recipient{plural}"));
-        let done: Vec<String> = redacted.into_iter().chain(encrypted).collect();
-        if !done.is_empty() {
-            let _always = writeln!(text, "heap     dumps are {}", done.join(" and "));
-        }
-    }
+    text.push_str(&describe_heap(&status.heap));
     for rule in &status.rules {
         let limit = rule
             .limit
@@ -219,9 +215,10 @@ fn describe(status: &Status) -> String {
         let _always = writeln!(text, "rule     {} on {}{limit}", rule.name, rule.on);
     }
     if let Some(store) = &status.store {
-        let _always = write!(text, "store    {}", store.url);
-        if store.waiting > 0 {
-            let _always = write!(text, ", {} wait in the spool", ByteSize(store.waiting));
+        let url = if store.url.is_empty() { "none" } else { &store.url };
+        let _always = write!(text, "store    {url}");
+        if store.spooled > 0 {
+            let _always = write!(text, ", {} in the spool", ByteSize(store.spooled));
         }
         if let Some(trouble) = &store.trouble {
             let _always = write!(text, "; it takes nothing: {trouble}");
@@ -244,4 +241,14 @@ fn describe(status: &Status) -> String {
         let _always = writeln!(text, "held     for at most {}; `bookend release` ends it", seconds(held));
     }
     text
+}
+
+/// Nothing where dumps are as the JVM gives them.
+fn describe_heap(heap: &HeapStatus) -> String {
+    let redacted = (heap.redact != "none").then(|| format!("redacted ({})", heap.redact));
+    let count = heap.encrypt_to.len();
+    let plural = if count == 1 { "" } else { "s" };
+    let encrypted = (count > 0).then(|| format!("encrypted to {count} recipient{plural}"));
+    let done: Vec<String> = redacted.into_iter().chain(encrypted).collect();
+    if done.is_empty() { String::new() } else { format!("heap     dumps are {}\n", done.join(" and ")) }
 }

@@ -6,6 +6,7 @@
 
 use super::arguments::{Dump, DumpFormat};
 use super::{operator, output};
+use crate::agent::Status;
 use crate::config::{self, Inputs};
 use crate::sys::process::Pid;
 use crate::units::{Compression, Recipe, Recipient, Redaction};
@@ -26,9 +27,15 @@ pub(super) fn of(
     if arguments.plain {
         return Ok(Recipe { compression, ..Recipe::PLAIN });
     }
-    let (configured, encrypt_to) = match by_the_agent(jvm) {
-        Some(found) => found,
-        None => by_the_configuration(environment)?,
+    let (configured, encrypt_to) = match operator::fetch_above(jvm) {
+        Ok(Some(status)) => by_the_agent(&status)?,
+        Ok(None) => by_the_configuration(environment, arguments)?,
+        Err(reason) => {
+            return Err(format!(
+                "the agent does not say whether [heap] redacts or encrypts ({reason}): try again, or take \
+                 the heap as it is with --plain"
+            ));
+        }
     };
     let mut done = Vec::new();
     if configured != Redaction::None && !arguments.redact {
@@ -45,22 +52,36 @@ pub(super) fn of(
 }
 
 /// It knows what `run` was started with, flags and all.
-fn by_the_agent(jvm: Pid) -> Option<(Redaction, Vec<Recipient>)> {
-    let heap = operator::fetch_above(jvm).ok()?.heap?;
+fn by_the_agent(status: &Status) -> Result<(Redaction, Vec<Recipient>), String> {
+    let heap = &status.heap;
+    let redaction = Redaction::parse(&heap.redact)
+        .ok_or_else(|| format!("the agent knows a redaction that this bookend does not: {}", heap.redact))?;
     let recipients: Result<Vec<Recipient>, String> =
         heap.encrypt_to.iter().map(|text| Recipient::parse(text)).collect();
-    Some((Redaction::parse(&heap.redact)?, recipients.ok()?))
+    Ok((redaction, recipients?))
 }
 
-/// Where no agent answers: what `run` would read here.
+/// Where there is no agent: what `run` would read here.
 fn by_the_configuration(
     environment: Vec<(OsString, OsString)>,
+    arguments: &Dump,
 ) -> Result<(Redaction, Vec<Recipient>), String> {
-    let (config, _, diagnostics) = config::load(&Inputs { environment, ..Inputs::default() });
+    let inputs = Inputs {
+        file: arguments.source.config.clone(),
+        environment,
+        overrides: arguments.source.set.clone(),
+        explain: false,
+    };
+    let (config, _, diagnostics) = config::load(&inputs);
     if !diagnostics.is_empty() {
         return Err("the configuration cannot be read, and so not whether [heap] redacts or encrypts: \
                     `bookend check` shows what is wrong; --plain takes the heap as it is"
             .to_owned());
+    }
+    if !config.is_written {
+        output::complain(
+            "no agent and no configuration is found here (name one with --config): the heap is taken as it is\n",
+        );
     }
     Ok((config.heap.redact.value, config.heap.encrypt_to.value))
 }

@@ -33,7 +33,8 @@ pub struct Facts {
     /// Seconds since 1970, now: tells this start from others.
     pub started: u64,
     pub environment: Vec<(OsString, OsString)>,
-    /// These facts are not those of the container that the plan is for.
+    /// These are not the facts of the container that the plan is for: who is not known here, and what
+    /// nobody tells here, is no error.
     pub is_elsewhere: bool,
 }
 

@@ -75,6 +75,8 @@ pub struct Plan {
     pub health: Option<HealthPlan>,
     /// What is captured, and where it goes.
     pub evidence: Option<Evidence>,
+    /// What is done to heap dumps, whoever asks for them.
+    pub heap: Recipe,
     /// The main process's output goes through bookend, and so many bytes of its end are kept.
     pub keep_output: Option<u64>,
     /// Where a JVM that was not told so by its options is told, while it runs, to dump
@@ -108,8 +110,6 @@ pub struct Evidence {
     pub spool_limit: ByteSize,
     /// Nor more than this share of the disk that would be free without it. Percent.
     pub spool_share: u8,
-    /// What is done to heap dumps.
-    pub heap: Recipe,
     /// One that was cut off is kept.
     pub keeps_partial: bool,
     /// Who is told of it.
@@ -180,7 +180,7 @@ pub fn make(
     let health = health::plan(config, main.as_ref(), diagnostics);
     let helpers = helpers::plan(config, facts, health.is_some(), diagnostics);
     // On ECS the container's own health check is heard of through the task metadata.
-    let is_told = matches!(facts.platform, Platform::Ecs | Platform::EcsFargate);
+    let is_told = facts.is_elsewhere || matches!(facts.platform, Platform::Ecs | Platform::EcsFargate);
     let main_restart = helpers::main_restart(config, health.is_some(), diagnostics);
     let evidence = evidence(config, facts, health.is_some() || is_told, diagnostics);
     let preflight = programs::preflight(config, diagnostics);
@@ -209,6 +209,11 @@ pub fn make(
         post_stop,
         health,
         evidence,
+        heap: Recipe {
+            redaction: config.heap.redact.value,
+            compression: config.heap.compression.value,
+            encrypt_to: config.heap.encrypt_to.value.clone(),
+        },
         keep_output: config.main.output.as_ref().map(|output| output.value.keep.0),
         environment: facts.environment.clone(),
         memory_limit: facts.memory_limit,
@@ -353,16 +358,11 @@ fn evidence(
         return None;
     };
     let (store, spool) = store::store(config, facts, url, diagnostics);
-    let heap = Recipe {
-        redaction: config.heap.redact.value,
-        compression: config.heap.compression.value,
-        encrypt_to: config.heap.encrypt_to.value.clone(),
-    };
     let notify = notify::plan(config, facts, &rules, diagnostics);
     let keeps_partial = config.heap.partial.value == Partial::Keep;
     let spool_limit = config.spool.limit.value;
     let spool_share = config.spool.share.value.0;
-    Some(Evidence { rules, store, spool, spool_limit, spool_share, heap, keeps_partial, notify })
+    Some(Evidence { rules, store, spool, spool_limit, spool_share, keeps_partial, notify })
 }
 
 /// What the service prints is there only where bookend carries it.

@@ -55,6 +55,9 @@ fn webhook(notify: &Notify, facts: &Facts, diagnostics: &mut Diagnostics) -> Opt
         (None, Some(name)) => {
             let value = facts.environment.iter().find(|(known, _)| known.to_str() == Some(&name.value));
             let Some(text) = value.and_then(|(_, value)| value.to_str()) else {
+                if facts.is_elsewhere {
+                    return None;
+                }
                 let message = format!("the variable {} is not set", name.value);
                 diagnostics.push(Diagnostic::error(message, &name.place, "it is to hold the URL"));
                 return None;

@@ -52,6 +52,8 @@ pub(super) fn plan(config: &Config, facts: &Facts, diagnostics: &mut Diagnostics
         (Some(file), _) => Release::File(file.value.clone()),
         (None, Some(digest)) => Release::Digest(digest.clone()),
         (None, None) if ecs && cfg!(feature = "agent") => Release::Ecs,
+        // The image's own platform may tell.
+        (None, None) if facts.is_elsewhere => return None,
         (None, None) => {
             let message = format!("nobody tells which image runs on {}", facts.platform.name());
             diagnostics.push(

@@ -290,24 +290,20 @@ impl Bucket {
         }
     }
 
-    /// Gives an object another name.
+    /// Gives an object another name; what it leaves under the old one, if it may not be removed.
     ///
     /// # Errors
-    /// What the store said.
-    pub async fn rename(&self, from: &str, to: &str) -> Result<(), String> {
-        let (from, to) = (self.path(from)?, self.path(to)?);
-        let (from, to) = (&from, &to);
-        let renamed = self.with(|remote| async move {
-            remote.copy(from, to).await?;
-            remote.delete(from).await
-        });
-        // Not what the rest of the evidence needs.
-        renamed.await.map_err(|reason| match self.cloud().map(|cloud| cloud.options.url.cloud) {
-            Ok(Cloud::S3) if reason.starts_with("AccessDenied") => {
-                "AccessDenied: to rename it takes s3:GetObject and s3:DeleteObject".to_owned()
-            }
-            _ => reason,
-        })
+    /// What the store said: it has its old name alone.
+    pub async fn rename(&self, from: &str, to: &str) -> Result<Option<String>, String> {
+        let (from_path, to_path) = (self.path(from)?, self.path(to)?);
+        let (from_path, to_path) = (&from_path, &to_path);
+        self.with(|remote| async move { remote.copy(from_path, to_path).await })
+            .await
+            .map_err(|reason| format!("{reason}; to copy it takes s3:GetObject, where the store is S3"))?;
+        let deleted = self.with(|remote| async move { remote.delete(from_path).await }).await;
+        Ok(deleted
+            .err()
+            .map(|reason| format!("it is there as {from} too, which cannot be removed: {reason}")))
     }
 
     fn labelled(&self, key: &str, labels: &Labels) -> Result<(TagSet, Attributes), String> {

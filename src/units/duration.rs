@@ -97,8 +97,9 @@ mod tests {
         for (text, part) in [
             ("", "empty"),
             ("30", "no unit"),
+            ("10 20s", "no unit"),
             ("s", "does not begin with a number"),
-            ("5 parsecs", "no unit"),
+            ("5 parsecs", "not a unit"),
             ("5parsecs", "not a unit"),
             ("1.2.3s", "not a number"),
             ("99999999999999999999d", "too long"),

@@ -114,6 +114,15 @@ fn by_hand(setup: &Setup, version: u32) -> Outcome {
     assert!(said.contains("the heap dump is redacted and encrypted, as [heap] says"), "{said}");
     check(&key, version, Path::new(&by_agent))?;
 
+    // An agent that is there and says nothing may know more than any file.
+    let silent = folder("silent");
+    let agent = running.descendant("bookend agent");
+    crate::scenario::freeze(agent);
+    let (code, said) = running.verb(setup, "0", &["dump", "heap", "--to", &silent]);
+    crate::scenario::send(agent, 18);
+    assert!(code == Some(1) && said.contains("the agent does not say whether"), "{said}");
+    assert_eq!(std::fs::read_dir(&silent).map_err(|error| error.to_string())?.count(), 0);
+
     let pid = running.descendant("SickService").to_string();
     let outside = |configuration: &Path, to: &str| {
         let mut command = Command::new(&setup.binary);

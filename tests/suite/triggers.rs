@@ -177,6 +177,8 @@ fn manual(setup: &Setup) -> Outcome {
     let folder = running.folder().join("dumps");
     std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
     let to = folder.display().to_string();
+    let (code, text) = running.verb(setup, "0", &["dump", "all", "--redact"]);
+    assert!(code == Some(1) && text.contains("name a folder too"), "{text}");
     let (code, text) = running.verb(setup, "0", &["dump", "all", "--to", &to]);
     assert_eq!(code, Some(0), "{text}");
     for name in ["threads-1.txt", "histogram.txt", "heap.hprof"] {

@@ -9,7 +9,7 @@ use crate::evidence::{ArtifactRecord, Bundle, Status};
 use crate::facts::cgroup;
 use crate::facts::processes::Process;
 use crate::jvm::{self, DumpOutcome, Session, judge_dump, takes_pipes, used_bytes};
-use crate::plan::Evidence;
+use crate::plan::Plan;
 use crate::store::{Bucket, Labels, Upload};
 use crate::units::{ByteSize, Compression, Recipe, format_duration};
 use std::path::Path;
@@ -70,10 +70,9 @@ impl Origin {
 
 impl HeapDump {
     /// As the plan wants dumps.
-    pub(in crate::agent) fn of(evidence: Option<&Evidence>, live: bool, origin: Origin) -> Self {
-        let (recipe, keeps_partial) = evidence
-            .map_or((Recipe::PLAIN, true), |evidence| (evidence.heap.clone(), evidence.keeps_partial));
-        Self { live, recipe, keeps_partial, origin }
+    pub(in crate::agent) fn of(plan: &Plan, live: bool, origin: Origin) -> Self {
+        let keeps_partial = plan.evidence.as_ref().is_none_or(|evidence| evidence.keeps_partial);
+        Self { live, recipe: plan.heap.clone(), keeps_partial, origin }
     }
 
     /// The file's name.

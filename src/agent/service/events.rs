@@ -128,7 +128,7 @@ impl Agent<'_> {
             return false;
         }
         let verdict = self.rules.happened(&Trigger::Stop, self.situation(), clock::now());
-        let taken = captured.map(Captured::complete).unwrap_or_default();
+        let taken = captured.map(Captured::settled).unwrap_or_default();
         let Some(evidence) = &self.plan.evidence else { return false };
         let rules = verdict.act.iter().filter_map(|index| evidence.rules.get(*index));
         if rules.flat_map(|rule| &rule.capture).all(|capture| taken.contains(&capture.name())) {
@@ -333,6 +333,10 @@ impl Agent<'_> {
             Ok(captured) => Some(captured),
             Err(reason) => {
                 error!("no evidence: {reason}");
+                self.journal.note(What::Store, &format!("{trigger}: 0/0 artifacts"), "not stored");
+                if trigger == Trigger::Manual.name() && self.held_until.is_none() {
+                    self.protect(None);
+                }
                 // Whoever waits for it hears of it.
                 self.remember(EventStatus {
                     number,
@@ -365,7 +369,7 @@ impl Agent<'_> {
                 }
                 None => {
                     let reason = self.store_trouble.borrow().clone().unwrap_or_default();
-                    self.storing.spawn(async move { storing::keep_all(captured, &spool, reason) });
+                    self.storing.spawn(async move { storing::keep_all(captured, &spool, &reason) });
                 }
             }
         }

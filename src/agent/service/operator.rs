@@ -2,6 +2,7 @@
 
 use super::{Agent, BEAT, HelperState, Stage, say};
 use crate::agent::control::{self, Request};
+use crate::agent::elsewhere::elsewhere;
 use crate::agent::journal::What;
 use crate::agent::protection;
 use crate::agent::status::{
@@ -14,10 +15,13 @@ use crate::link::{Deed, Order};
 use crate::store::look;
 use crate::sys::clock;
 use crate::units::format_duration;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+/// Less than whoever asks waits.
+const DISK_PATIENCE: Duration = Duration::from_secs(1);
 /// So many changes of health are shown.
 const HEALTH_SHOWN: usize = 5;
 
@@ -43,7 +47,17 @@ impl Agent<'_> {
     /// The answer's reader may be slow: it is written by a task of its own.
     pub(super) fn answer(&mut self, stream: UnixStream, request: Request) {
         let text = match request {
-            Request::Status => serde_json::to_string(&self.status()).unwrap_or_default(),
+            Request::Status => {
+                let mut status = self.status();
+                let spool = self.plan.evidence.as_ref().map(|evidence| evidence.spool.clone());
+                self.answers.spawn(async move {
+                    if let (Some(store), Some(spool)) = (&mut status.store, spool) {
+                        look_at(store, spool).await;
+                    }
+                    control::answer(stream, serde_json::to_string(&status).unwrap_or_default()).await;
+                });
+                return;
+            }
             Request::Hold(span) => {
                 self.hold(span);
                 self.protect(Some(span));
@@ -144,23 +158,17 @@ impl Agent<'_> {
                 .zip(&self.helpers)
                 .map(|(helper, state)| process_status(&helper.name, *state))
                 .collect(),
-            store: self.plan.evidence.as_ref().map(|evidence| StoreStatus {
+            store: self.plan.evidence.as_ref().map(|_| StoreStatus {
                 url: self
                     .store
                     .map_or_else(String::new, |store| store.url("").trim_end_matches('/').to_owned()),
-                // A folder may have got its owner meanwhile; one that is gone is made again.
-                trouble: look(&evidence.spool).err().or_else(|| self.store_trouble.borrow().clone()),
-                waiting: waiting_bytes(&evidence.spool),
+                trouble: self.store_trouble.borrow().clone(),
+                spooled: 0,
             }),
-            heap: self.plan.evidence.as_ref().map(|evidence| HeapStatus {
-                redact: evidence.heap.redaction.word().to_owned(),
-                encrypt_to: evidence
-                    .heap
-                    .encrypt_to
-                    .iter()
-                    .map(|recipient| recipient.as_str().to_owned())
-                    .collect(),
-            }),
+            heap: HeapStatus {
+                redact: self.plan.heap.redaction.word().to_owned(),
+                encrypt_to: self.plan.heap.encrypt_to.iter().map(|to| to.as_str().to_owned()).collect(),
+            },
             rules: rules
                 .enumerate()
                 .map(|(index, rule)| RuleStatus {
@@ -178,6 +186,20 @@ impl Agent<'_> {
             }),
             held_for_seconds: self.held_until.filter(|until| *until > now).map(left),
         }
+    }
+}
+
+/// By a thread of its own: the disk may be one that hangs.
+async fn look_at(store: &mut StoreStatus, spool: PathBuf) {
+    let looked = elsewhere(move || (look(&spool).err(), waiting_bytes(&spool)));
+    match timeout(DISK_PATIENCE, looked).await {
+        Ok(Ok((trouble, spooled))) => {
+            // A folder may have got its owner meanwhile.
+            store.trouble = trouble.or(store.trouble.take());
+            store.spooled = spooled;
+        }
+        Ok(Err(reason)) => store.trouble = Some(reason),
+        Err(_) => store.trouble = Some("the spool\'s disk does not answer".to_owned()),
     }
 }
 
