@@ -13,10 +13,9 @@ use crate::output::Ring;
 use crate::plan::{HookPlan, Plan, Program, Variables, environment_of};
 use crate::sys::process::{self, Pid, Status};
 use crate::sys::signals::Inherited;
-use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Stage, Streams};
+use crate::sys::spawn::{self, Credentials, Forked, Image, Session, Streams};
 use crate::sys::{attributes, clock, descriptors, entry, memory, signals, socket, terminal};
 use crate::units::Signal;
-use nix::errno::Errno;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -394,39 +393,9 @@ impl<'a> Effects<'a> {
             }
             Err(failure) => {
                 self.look_for_ended = true;
-                self.explain(child, program, failure);
+                notes::not_started(self.plan, child, program, failure);
                 Event::SpawnFailed(child, failure.code())
             }
-        }
-    }
-
-    fn explain(&self, child: Child, program: &Program, failure: spawn::Failure) {
-        let name = notes::name(self.plan, child);
-        let command = program.arguments.first().map_or("", |command| command.to_str().unwrap_or("?"));
-        let reason = failure.error.desc();
-        match failure.stage {
-            Stage::Fork if failure.error == Errno::EAGAIN => error!(
-                "cannot start the {name}: no more processes are allowed here (pids limit of the container, \
-                 or RLIMIT_NPROC)"
-            ),
-            Stage::Fork => error!("cannot start the {name}: the kernel gives no new process: {reason}"),
-            Stage::Credentials => error!("cannot start the {name}: cannot become its user: {reason}"),
-            Stage::Directory => {
-                let directory =
-                    program.directory.as_ref().map_or_else(String::new, |path| path.display().to_string());
-                error!("cannot start the {name}: cannot go to its workdir {directory}: {reason}");
-            }
-            Stage::Attribute(attribute) => {
-                error!(
-                    "cannot start the {name}: cannot set its {}: {reason}{}",
-                    attribute.name(),
-                    attribute.need()
-                );
-            }
-            Stage::Execute if failure.code() == crate::exit::NOT_FOUND && !command.contains('/') => {
-                error!("cannot start the {name}: `{command}` is not in PATH");
-            }
-            Stage::Execute => error!("cannot start the {name}: cannot run `{command}`: {reason}"),
         }
     }
 

@@ -1,10 +1,12 @@
 //! The supervisor's log lines: every word that it says.
 
 use super::state::{Child, EvidenceEnd, Note, Reason};
-use crate::plan::Plan;
+use crate::plan::{Plan, Program};
 use crate::sys::clock;
 use crate::sys::process::Status;
+use crate::sys::spawn::{self, Stage};
 use crate::units::{ByteSize, Moment, format_duration};
+use nix::errno::Errno;
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
@@ -22,6 +24,37 @@ pub(super) fn name(plan: &Plan, child: Child) -> String {
         Child::Gate(index) => format!("readiness check of {}", helper(plan, index)),
         Child::Agent => "agent".to_owned(),
         Child::Carrier => "carrier of the output".to_owned(),
+    }
+}
+
+/// Why the kernel did not start it, and what to do.
+pub(super) fn not_started(plan: &Plan, child: Child, program: &Program, failure: spawn::Failure) {
+    let name = name(plan, child);
+    let command = program.arguments.first().map_or("", |command| command.to_str().unwrap_or("?"));
+    let reason = failure.error.desc();
+    match failure.stage {
+        Stage::Fork if failure.error == Errno::EAGAIN => error!(
+            "cannot start the {name}: no more processes are allowed here (pids limit of the container, \
+             or RLIMIT_NPROC)"
+        ),
+        Stage::Fork => error!("cannot start the {name}: the kernel gives no new process: {reason}"),
+        Stage::Credentials => error!("cannot start the {name}: cannot become its user: {reason}"),
+        Stage::Directory => {
+            let directory =
+                program.directory.as_ref().map_or_else(String::new, |path| path.display().to_string());
+            error!("cannot start the {name}: cannot go to its workdir {directory}: {reason}");
+        }
+        Stage::Attribute(attribute) => {
+            error!(
+                "cannot start the {name}: cannot set its {}: {reason}{}",
+                attribute.name(),
+                attribute.need()
+            );
+        }
+        Stage::Execute if failure.code() == crate::exit::NOT_FOUND && !command.contains('/') => {
+            error!("cannot start the {name}: `{command}` is not in PATH");
+        }
+        Stage::Execute => error!("cannot start the {name}: cannot run `{command}`: {reason}"),
     }
 }
 
