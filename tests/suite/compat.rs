@@ -47,8 +47,9 @@ fn not_runnable(setup: &Setup) -> Outcome {
 }
 
 /// A background process in the child's own group.
-const GROUP: &str = "sh -c 'trap \"echo background got it; exit\" TERM; echo ready; while :; do sleep .1; done' & \
-    trap 'wait; echo main got it; exit 143' TERM; wait";
+/// Both are ready once the second one says so.
+const GROUP: &str = "trap 'wait; echo main got it; exit 143' TERM; \
+    sh -c 'trap \"echo background got it; exit\" TERM; echo ready; while :; do sleep .1; done' & wait";
 
 fn tini(setup: &Setup) -> Outcome {
     let running = Scenario::new(setup).named("tini").argument("-g").shell(GROUP).start();

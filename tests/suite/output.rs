@@ -160,9 +160,13 @@ fn appending(setup: &Setup) -> Outcome {
 
 /// What outlives the main process is asked to end, and its last words come out.
 fn leftovers(setup: &Setup) -> Outcome {
-    let script = "(trap 'echo goodbye; exit 0' TERM; echo ready; while :; do sleep 0.01; done) & \
-                  sleep 0.2; exit 6";
-    Scenario::new(setup).config(KEEP).shell(script).finish().exits(6).says("goodbye");
+    let scenario = Scenario::new(setup);
+    let script = format!(
+        "(trap 'echo goodbye; exit 0' TERM; : > {0}; while :; do sleep 0.01; done) & \
+         while ! [ -e {0} ]; do sleep 0.01; done; exit 6",
+        scenario.folder().join("ready").display()
+    );
+    scenario.config(KEEP).shell(&script).finish().exits(6).says("goodbye");
     Ok(())
 }
 

@@ -199,7 +199,7 @@ async fn look_at(store: &mut StoreStatus, spool: PathBuf) {
             store.spooled = spooled;
         }
         Ok(Err(reason)) => store.trouble = Some(reason),
-        Err(_) => store.trouble = Some("the spool\'s disk does not answer".to_owned()),
+        Err(_) => store.trouble = Some("the spool's disk does not answer".to_owned()),
     }
 }
 
