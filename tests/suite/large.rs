@@ -85,18 +85,16 @@ fn same(setup: &Setup, version: u32, heap: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// How many classes the JVM has ever loaded, by its own counters.
+/// How many classes the JVM has, by its own count: `Total = 4   495  2801664 ...`.
 fn loaded(setup: &Setup, pid: &str) -> Result<u64, String> {
     let answer = Command::new(&setup.binary)
-        .args(["jcmd", pid, "PerfCounter.print"])
+        .args(["jcmd", pid, "VM.classloader_stats"])
         .output()
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&answer.stdout).into_owned();
-    let count = |name: &str| {
-        let value = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        value.and_then(|value| value.trim().parse::<u64>().ok()).ok_or(format!("no {name} in {said}"))
-    };
-    Ok(count("java.cls.loadedClasses")? + count("java.cls.sharedLoadedClasses")?)
+    let total = said.lines().find_map(|line| line.strip_prefix("Total = "));
+    let count = total.and_then(|total| total.split_whitespace().nth(1)?.parse().ok());
+    count.ok_or_else(|| format!("no total in {said}"))
 }
 
 /// How many of the service's own objects the public reader counts.
