@@ -23,8 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Why nobody answers, and what to do.
 pub(super) fn ask(request: &Request) -> Result<String, String> {
+    ask_at(sockets(), request)
+}
+
+fn ask_at(paths: Vec<PathBuf>, request: &Request) -> Result<String, String> {
     let mut text = String::new();
-    send(request, sockets(), &mut |stream| stream.read_to_string(&mut text).map(drop))?;
+    send(request, paths, &mut |stream| stream.read_to_string(&mut text).map(drop))?;
     Ok(text)
 }
 
@@ -38,14 +42,11 @@ pub(super) fn fetch_above(process: Pid) -> Result<Option<Status>, String> {
     if paths.is_empty() {
         return Ok(None);
     }
-    let mut text = String::new();
-    let read = &mut |stream: &mut dyn Read| stream.read_to_string(&mut text).map(drop);
-    send(&Request::Status, paths, read)?;
-    parse(&text).map(Some)
+    parse(&ask_at(paths, &Request::Status)?).map(Some)
 }
 
-/// Sends the request to whoever listens at one of `paths`, and hands the stream on which the answer comes to `read`, which
-/// must get at least a byte: an agent closes without a word on whom it does not trust.
+/// Sends the request to whoever listens at one of `paths`, and hands the stream on which the answer
+/// comes to `read`, which must get at least a byte: an agent closes without a word on whom it does not trust.
 ///
 /// # Errors
 /// As [`ask`].

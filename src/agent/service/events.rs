@@ -333,18 +333,7 @@ impl Agent<'_> {
             Ok(captured) => Some(captured),
             Err(reason) => {
                 error!("no evidence: {reason}");
-                self.journal.note(What::Store, &format!("{trigger}: 0/0 artifacts"), "not stored");
-                if trigger == Trigger::Manual.name() && self.held_until.is_none() {
-                    self.protect(None);
-                }
-                // Whoever waits for it hears of it.
-                self.remember(EventStatus {
-                    number,
-                    trigger: trigger.to_owned(),
-                    path: None,
-                    trouble: Some(reason),
-                    artifacts: "0/0".to_owned(),
-                });
+                self.event_is_over(number, trigger, "0/0".to_owned(), Err(reason));
                 None
             }
         };
@@ -386,26 +375,8 @@ impl Agent<'_> {
 
     pub(super) fn stored(&mut self, stored: Option<Stored>) {
         if let Some(stored) = stored {
-            if stored.trigger == Trigger::Manual.name() && self.held_until.is_none() {
-                self.protect(None);
-            }
-            let (path, trouble) = match stored.result {
-                Ok(path) => (Some(path), None),
-                Err(reason) => (None, Some(reason)),
-            };
-            self.journal.note(
-                What::Store,
-                &format!("{}: {} artifacts", stored.trigger, stored.artifacts),
-                path.as_deref().unwrap_or("not stored"),
-            );
-            self.store_trouble.send_replace(trouble.clone());
-            self.remember(EventStatus {
-                number: stored.number,
-                trigger: stored.trigger.to_owned(),
-                path,
-                trouble,
-                artifacts: stored.artifacts,
-            });
+            self.store_trouble.send_replace(stored.result.as_ref().err().cloned());
+            self.event_is_over(stored.number, stored.trigger, stored.artifacts, stored.result);
             let plans = self.plan.evidence.as_ref().map(|evidence| evidence.notify.clone());
             if let Some(plans) = plans.filter(|plans| !plans.is_empty()) {
                 let until = self.store_limit.subscribe();
@@ -416,6 +387,26 @@ impl Agent<'_> {
         }
         self.arm();
         self.everything_is_stored();
+    }
+
+    /// Whoever waits for it hears of it: where its bundle is, or why it is nowhere.
+    fn event_is_over(
+        &mut self,
+        number: u64,
+        trigger: &str,
+        artifacts: String,
+        result: Result<String, String>,
+    ) {
+        if trigger == Trigger::Manual.name() && self.held_until.is_none() {
+            self.protect(None);
+        }
+        let (path, trouble) = match result {
+            Ok(path) => (Some(path), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let place = path.as_deref().unwrap_or("not stored");
+        self.journal.note(What::Store, &format!("{trigger}: {artifacts} artifacts"), place);
+        self.remember(EventStatus { number, trigger: trigger.to_owned(), path, trouble, artifacts });
     }
 
     /// Where the last events went, for the supervisor's last word: the length behind the text, so that
